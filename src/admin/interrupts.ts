@@ -17,7 +17,7 @@ export async function untilInterrupted<T>(use: (signal: AbortSignal) => Promise<
 }
 
 /**
- * Calls `notice` on the first interrupt instead of ending the process. Returns a function that removes the handlers.
+ * Calls `notice` on the first interrupt, which does not end the process then. Returns a function that removes the handlers.
  */
 export function holdInterrupts(notice: () => void): () => void {
   return onInterrupt(notice);

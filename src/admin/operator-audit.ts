@@ -32,8 +32,17 @@ export async function recordOperatorEvent(
   operator: Operator,
   operation: Operation,
 ): Promise<void> {
+  await recordOperatorEvents(settings, operator, [operation]);
+}
+
+/** Records events, all or none, or warns the operator. Never throws. */
+export async function recordOperatorEvents(
+  settings: Settings,
+  operator: Operator,
+  operations: readonly Operation[],
+): Promise<void> {
   try {
-    await append(settings, operator, operation);
+    await append(settings, operator, operations);
   } catch (error) {
     operator.notify(
       `warning: the audit log ${settings.audit?.file ?? ""} does not record this: ${reasonOf(error)}`,
@@ -62,7 +71,7 @@ export async function insistOnOperatorEvent(
   operation: Operation,
 ): Promise<void> {
   try {
-    await append(settings, operator, operation);
+    await append(settings, operator, [operation]);
   } catch (error) {
     const message = `the audit log cannot be written, so the operation was not started: ${reasonOf(error)}`;
     throw new KmsError("CONFIG_INVALID", message, error);
@@ -76,19 +85,20 @@ function reasonOf(error: unknown): string {
 async function append(
   { audit }: Settings,
   operator: Operator,
-  { reason, ...operation }: Operation,
+  operations: readonly Operation[],
 ): Promise<void> {
   if (audit === undefined) return;
-  const event: OperatorEvent = {
+  const [time, who] = [Date.now(), identityOf(process.env)];
+  const events = operations.map(({ reason, ...operation }): OperatorEvent => ({
     event: "operator",
     ...operation,
     ...(reason !== undefined && { reason: reason.slice(0, MAX_REASON) }),
-    operator: identityOf(process.env),
-  };
+    operator: who,
+  }));
   const writer = new AuditWriter(audit, (text) => {
     operator.notify(`warning: ${text}`);
   });
-  await writer.append([{ time: Date.now(), event }]);
+  await writer.append(events.map((event) => ({ time, event })));
 }
 
 /** Records that a change is about to be made, with what is known about it. */

@@ -1,4 +1,4 @@
-// A command of the built plugin on a terminal, on which somebody types an answer.
+// A command of the built plugin on a terminal, on which somebody types.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,12 +12,19 @@ export interface Typed {
   readonly answer: string;
 }
 
-/** Runs `kms-pkcs11 ...args` and returns what the terminal shows as its standard output. */
-export async function onTerminal(
+export interface TerminalSession {
+  /** Types text; "\x03" is Ctrl-C. */
+  readonly type: (text: string) => void;
+  /** What the terminal shows until the command ends, as its standard output. */
+  readonly ended: Promise<CommandResult>;
+}
+
+/** Runs `kms-pkcs11 ...args` on a terminal, and answers a question. */
+export function openTerminal(
   { prompt, answer }: Typed,
   args: readonly string[],
   env: Readonly<Record<string, string>>,
-): Promise<CommandResult> {
+): TerminalSession {
   const quoted = [process.execPath, MAIN, ...args].map((arg) => `'${arg}'`).join(" ");
   const child = spawn("script", ["--quiet", "--return", "--command", quoted, "/dev/null"], {
     env: { ...process.env, ...env },
@@ -29,6 +36,15 @@ export async function onTerminal(
     screen += chunk.toString();
     if (!before && screen.includes(prompt)) child.stdin.write(answer);
   });
-  const [code] = (await once(child, "close")) as [number];
-  return { code, stdout: screen, stderr: "" };
+  const ended = once(child, "close").then(([code]) => ({ code: code as number, stdout: screen, stderr: "" }));
+  return { type: (text) => child.stdin.write(text), ended };
+}
+
+/** Runs `kms-pkcs11 ...args` and returns what the terminal shows as its standard output. */
+export function onTerminal(
+  typed: Typed,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<CommandResult> {
+  return openTerminal(typed, args, env).ended;
 }

@@ -75,7 +75,7 @@ async function goneRecorded(
   const gone: Earlier[] = [];
   for (const { key, modRevision, begunAt } of recorded) {
     if ((await store.object(key)) !== undefined) continue;
-    const reason = `an earlier run began to delete it at ${begunAt}, as the audit log shows`;
+    const reason = `a run that was interrupted began to delete it at ${begunAt}, as the audit log shows`;
     gone.push({ key, modRevision, outcome: "gone", reason });
   }
   return gone;

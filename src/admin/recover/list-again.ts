@@ -3,6 +3,7 @@ import { collectionPath, type ApiResources } from "../../etcd/api-resources.js";
 import type { KubeApi } from "../../etcd/kube-api.js";
 import { waitForList } from "../../etcd/list-check.js";
 import { parseStorageKey, resourceOf } from "../../etcd/storage-key.js";
+import type { Operator } from "../operator.js";
 import type { Earlier } from "./earlier-deletions.js";
 
 export interface ListResult {
@@ -14,15 +15,25 @@ export interface ListResult {
 /** How long a LIST may take to work again, in ms. */
 const LIST_LIMIT_MS = 60_000;
 
-/** Waits until every resource can be listed, or an interrupt. Never throws. @param collections their paths, by resource */
+/**
+ * Waits until every resource can be listed, or an interrupt. After one that cannot be listed in time, each of the others is tried
+ * once. Never throws.
+ * @param collections their paths, by resource
+ */
 export async function listAgain(
   collections: ReadonlyMap<string, string>,
   api: KubeApi,
   signal: AbortSignal,
+  operator: Operator,
 ): Promise<ListResult[]> {
   const results: ListResult[] = [];
+  let limitMs = LIST_LIMIT_MS;
   for (const [resource, path] of collections) {
-    results.push({ resource, error: (await waitForList(api, path, LIST_LIMIT_MS, signal)) ?? null });
+    const end = operator.showStatus(() => `waiting until kube-apiserver lists ${resource}`);
+    const error = (await waitForList(api, path, limitMs, signal)) ?? null;
+    end();
+    if (error !== null) limitMs = 0;
+    results.push({ resource, error });
   }
   return results;
 }

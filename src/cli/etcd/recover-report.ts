@@ -1,5 +1,5 @@
 // What `etcd recover` prints for people.
-import type { Deletion } from "../../admin/recover/delete-unreadable.js";
+import type { Deletion } from "../../admin/recover/deletion.js";
 import type { Finding, Found } from "../../admin/recover/find-unreadable.js";
 import { oneLine } from "../../untrusted-text.js";
 import { formatTable } from "../table.js";

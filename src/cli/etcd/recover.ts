@@ -4,10 +4,13 @@ import type { Command } from "commander";
 import { approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { withLiveEtcd, type LiveEtcd } from "../../admin/etcd-source.js";
-import { deleteFound, type Deletion } from "../../admin/recover/delete-unreadable.js";
+import { deleteFound } from "../../admin/recover/delete-unreadable.js";
+import type { Deletion } from "../../admin/recover/deletion.js";
 import { findUnreadable, type Found } from "../../admin/recover/find-unreadable.js";
 import { readObjectList } from "../../admin/recover/list-file.js";
+import { recordRunEnd } from "../../admin/recover/run-record.js";
 import type { Settings } from "../../config/settings.js";
+import { KmsError } from "../../errors.js";
 import { KubeApi } from "../../etcd/kube-api.js";
 import { normalPrefix } from "../../etcd/storage-key.js";
 import type { UsageSource } from "../../etcd/usage-report.js";
@@ -19,6 +22,7 @@ import type { Terminal } from "../output.js";
 import type { EtcdRecoverOutput } from "../output-schema/etcd-recover.js";
 import { confirmDeletion } from "./confirm-deletion.js";
 import { addKekOptions, settingsOfKek } from "./kek-options.js";
+import { exitOnInterrupt } from "../exit-on-interrupt.js";
 import { addEtcdOptions, etcdAccess, withEtcd } from "./options.js";
 import { addRecoverOptions, deletionLimits, requireListing, type RecoverOptions } from "./recover-options.js";
 import { describeDeletion, describeFound, leftAfter } from "./recover-report.js";
@@ -39,7 +43,8 @@ deletion, the object is read and decrypted again, and kube-apiserver has to say 
 every resource must be listed within 60 s.
 
 After an interruption, run the command again on the same node. It reports as "gone" what the earlier run deleted: of the list of
---only or, without it, what the audit log names and is not older than --max-backup-age.
+--only or, without it, what the audit log names and is not older than --max-backup-age. A run is interrupted if it was killed,
+ended with an error, or left a resource that cannot be listed.
 
 If the approval policy has a threshold for recover, --only names the list that was approved.
 
@@ -79,20 +84,29 @@ async function list(options: RecoverOptions, settings: Settings, terminal: Termi
 
 async function remove(options: RecoverOptions, settings: Settings, terminal: Terminal): Promise<void> {
   deletionLimits(options, settings);
-  await requireApprovalEarly(settings, options.approval, "recover");
-  const api = KubeApi.connect(options);
+  const begin = exitOnInterrupt("interrupted; nothing was deleted", options.output, terminal);
   try {
-    await withLiveEtcd(etcdAccess(options), (etcd) => removeFrom(etcd, api, options, settings, terminal));
+    await requireApprovalEarly(settings, options.approval, "recover");
+    const api = KubeApi.connect(options);
+    const place = { api, begin, settings };
+    await withLiveEtcd(etcdAccess(options), (etcd) => removeFrom(etcd, place, options, terminal)).finally(
+      () => {
+        api.close();
+      },
+    );
   } finally {
-    api.close();
+    begin();
   }
 }
 
 async function removeFrom(
   etcd: LiveEtcd,
-  api: KubeApi,
+  {
+    api,
+    begin,
+    settings,
+  }: { readonly api: KubeApi; readonly begin: () => void; readonly settings: Settings },
   options: RecoverOptions,
-  settings: Settings,
   terminal: Terminal,
 ): Promise<void> {
   const operator = operatorAt(terminal);
@@ -103,7 +117,7 @@ async function removeFrom(
   const only = options.only === undefined ? undefined : readObjectList(options.only);
   const check = approvalCheck(settings, options.approval);
   const order = {
-    api,
+    ...{ api, begin },
     backup: { file: backupFile, maxAgeMs, prefix },
     limit,
     nodes,
@@ -117,14 +131,22 @@ async function removeFrom(
     const { found, seeds } = await findUnreadable(store, prefix, tokens, nodes, settings, operator);
     const deletion = await deleteFound(found, { store, prefix, tokens, seeds, settings, operator }, order);
     return { found, deletion };
-  });
+  }).catch(nothingDeleted);
   const json = { ...jsonOf(found, etcd.source, prefix), deletion: deletionJson(deletion) };
   const left = leftAfter(found, deletion);
   const change = { did: left === 0 ? "recover" : "recover a part" } as const;
   const shown = { json, text: describeDeletion(found, deletion), change };
   printResult(deletion.failure === undefined ? shown : { ...shown, change: undefined }, output, terminal);
+  await recordRunEnd(deletion, left, { settings, operator });
   if (deletion.failure !== undefined) throw deletion.failure;
   if (left > 0 || deletion.lists.some(({ error }) => error !== null)) process.exitCode = EXIT_NO;
+}
+
+/** What fails before the results has deleted nothing; a question that is cancelled does not know of what. */
+function nothingDeleted(error: unknown): never {
+  const { code, message } = KmsError.from(error);
+  if (code !== "CANCELLED" || message.includes("nothing was deleted")) throw error;
+  throw new KmsError(code, `${message}; nothing was deleted`, error);
 }
 
 function jsonOf(
@@ -135,6 +157,6 @@ function jsonOf(
   return { listedAt: new Date().toISOString(), source, prefix: normalPrefix(prefix), ...found };
 }
 
-function deletionJson({ backup, results, lists }: Deletion): EtcdRecoverOutput["deletion"] {
-  return { backup, results, lists };
+function deletionJson({ run, backup, results, lists }: Deletion): EtcdRecoverOutput["deletion"] {
+  return { run, backup, results, lists };
 }

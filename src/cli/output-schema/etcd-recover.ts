@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { FINDING_CAUSES } from "../../admin/recover/find-unreadable.js";
 import { usageReportSchema } from "../../etcd/usage-report.js";
-import { OUTCOMES } from "../../admin/recover/delete-unreadable.js";
+import { OUTCOMES } from "../../admin/recover/deletion.js";
 import { count, instant, next, type Printed } from "./printed.js";
 
 const finding = z.object({
@@ -19,6 +19,12 @@ const finding = z.object({
 });
 
 const deletion = z.object({
+  run: z
+    .string()
+    .nullable()
+    .describe(
+      "names this run in the audit log, as details.run of every line of it; null if there was nothing to delete and nothing that an interrupted run had deleted",
+    ),
   backup: z
     .object({ file: z.string(), sha256: z.string(), writtenAt: instant, revision: z.int() })
     .nullable()

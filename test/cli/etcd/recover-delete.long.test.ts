@@ -110,7 +110,10 @@ describe("etcd recover --delete", () => {
   it("an interrupted deletion stops after the object in progress, and continues when run again", async () => {
     stage.api.hooks.onDelete = () => process.emit("SIGTERM");
     const { code, stdout, stderr } = await stage.delete();
-    expect([code, stderr]).toEqual([130, expect.stringContaining("interrupted; repeat the command")]);
+    expect([code, stderr]).toEqual([
+      130,
+      expect.stringContaining("interrupted; deleted before that: 1 of 2 objects; repeat the command"),
+    ]);
     expect(stdout).toMatch(new RegExp(`^${bad("a-moved")} +deleted`, "m"));
     expect(stage.audited().map(([, outcome]) => outcome)).toEqual(["begun", "ok"]);
     stage.api.hooks.onDelete = () => undefined;
@@ -128,6 +131,13 @@ describe("etcd recover --delete", () => {
     ]);
     expect(stdout).toMatch(/a-moved +deleted/);
     expect(stage.api.deletions).toEqual([bad("a-moved")]);
+    expect(stage.runs().ends).toEqual([expect.objectContaining({ outcome: "KEY_UNSUITABLE" })]);
+  });
+
+  it("an object that another run deletes at the same time is gone, and not counted as deleted", async () => {
+    stage.api.hooks.onDelete = (name) => name === bad("a-moved") && stage.etcd.store.delete(name);
+    expect(await stage.outcomes()).toMatchObject({ "a-moved": "gone", "b-junk": "deleted" });
+    expect(stage.runs().ends[0]?.details).toMatchObject({ deleted: 1, gone: 1, left: 1 });
   });
 });
 

@@ -24,7 +24,7 @@ export const bad = (name: string): string => key(name, "bad");
 interface AuditEvent {
   readonly operation?: string;
   readonly outcome?: string;
-  readonly details?: Readonly<Record<string, string>>;
+  readonly details?: Readonly<Record<string, string | number | boolean>>;
 }
 
 interface Parts {
@@ -139,14 +139,26 @@ export class RecoveryStage {
     return new Map((await this.etcd.store.list(key(""))).map((one) => [one.key, one.modRevision]));
   }
 
-  /** The events of the command in the audit log: object and outcome. */
+  /** The events of the command in the audit log about objects: object and outcome. */
   audited(): (string | undefined)[][] {
+    return this.#events()
+      .filter(({ details }) => details?.["end"] !== true)
+      .map(({ outcome, details }) => [String(details?.["key"]), outcome]);
+  }
+
+  /** The run of each event, in their order, without repetition; and those at the end of a run. */
+  runs(): { readonly ids: unknown[]; readonly ends: AuditEvent[] } {
+    const events = this.#events();
+    const ids = [...new Set(events.map(({ details }) => details?.["run"]))];
+    return { ids, ends: events.filter(({ details }) => details?.["end"] === true) };
+  }
+
+  #events(): AuditEvent[] {
     return readFileSync(this.auditFile, "utf8")
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line) as AuditEvent)
-      .filter(({ operation }) => operation === "etcd recover")
-      .map(({ outcome, details }) => [details?.["key"], outcome]);
+      .filter(({ operation }) => operation === "etcd recover");
   }
 
   /** Requires that a command ends with this code and message, and that nothing is deleted. */
