@@ -4,7 +4,7 @@ import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
-import { isSameKek } from "../hsm/key-id.js";
+import { isSameKek, mayBeNamed } from "../hsm/key-id.js";
 import type { Token } from "./command-tokens.js";
 import type { Changes, TokenChange } from "./token-changes.js";
 
@@ -61,20 +61,22 @@ export async function destroyAndConfirm(
     } catch (error) {
       trouble = KmsError.from(error);
     }
-    const left = await remainingRecords(hsm, kek, trouble);
+    const records = await recordsAfter(hsm, kek, trouble);
+    const left = records.filter((record) => isSameKek(record, kek));
+    if (objects === 0 && left.length === 0) requireNotRenamed(kek, records);
     if (left.length === 0) return objects > 0 ? "destroyed" : trouble === undefined ? "absent" : "gone";
     if (trouble !== undefined) throw stillThere(kek, trouble);
     if (round === MOST_ROUNDS) throw stillThere(kek);
   }
 }
 
-async function remainingRecords(
+async function recordsAfter(
   hsm: DestroyingHsm,
   kek: KekRecord,
   trouble: KmsError | undefined,
 ): Promise<readonly KekRecord[]> {
   try {
-    return (await hsm.listKeksReloaded()).filter((record) => isSameKek(record, kek));
+    return await hsm.listKeksReloaded();
   } catch (error) {
     const { code, message } = KmsError.from(error);
     const before = trouble === undefined ? "" : `${trouble.message}; `;
@@ -84,6 +86,16 @@ async function remainingRecords(
       trouble ?? error,
     );
   }
+}
+
+/** Requires that the KEK is not there with a fingerprint that the HSM has computed by another method. @throws KmsError */
+function requireNotRenamed(kek: KekRecord, records: readonly KekRecord[]): void {
+  const renamed = records.find(({ label, ...names }) => label === kek.label && mayBeNamed(names, kek.keyId));
+  if (renamed === undefined) return;
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    `the token now shows ${renamed.keyId} under the label of ${kek.keyId}, which may be the same KEK; repeat the command with that key_id`,
+  );
 }
 
 function stillThere({ keyId }: KekRecord, trouble?: KmsError): KmsError {

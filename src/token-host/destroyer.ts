@@ -1,5 +1,6 @@
 // Destroys KEKs. C_DestroyObject cannot be undone, so the deadline is checked immediately before each call, after
 // everything that may be slow. PKCS#11 v2.40 section 5.7 (C_DestroyObject).
+import { namesValue } from "../hsm/key-id.js";
 import type { DestroyRequest } from "../hsm/wire-calls.js";
 import { hasPassed } from "../hsm/wire-deadline.js";
 import { TokenFault } from "./ckr.js";
@@ -7,10 +8,19 @@ import { keysOf, type Kek } from "./kek.js";
 import { destroyPublicKeys } from "./rsa-public-objects.js";
 import type { TokenSession } from "./session.js";
 
-/** Returns the KEKs with one of these key_ids: a token may hold several objects with one key_id. */
+/**
+ * Returns the KEKs with one of these key_ids: a token may hold several objects with one key_id.
+ * @throws TokenFault TOKEN_REFUSED for several without a fingerprint that shows them to be one KEK
+ */
 export function keksNamed(keks: readonly Kek[], keyIds: readonly string[]): Kek[] {
   const [keyId = ""] = keyIds;
-  return keks.filter(({ record }) => keyIds.includes(record.keyId) || record.aliases.includes(keyId));
+  const named = keks.filter(({ record }) => keyIds.includes(record.keyId) || record.aliases.includes(keyId));
+  if (named.length < 2 || namesValue(keyId)) return named;
+  throw new TokenFault(
+    `the token holds ${named.length} keys with key_id ${keyId}, and computes no fingerprint that shows whether they have one value; ` +
+      "remove the unneeded one with the vendor's tool",
+    { fault: "setup", code: "TOKEN_REFUSED" },
+  );
 }
 
 /**

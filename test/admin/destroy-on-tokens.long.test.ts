@@ -16,6 +16,8 @@ const token = useFaultyToken();
 /** Limits for tests without hangs. */
 const PATIENT = { requestTimeoutMs: 20_000, startTimeoutMs: 60_000 };
 const SECOND_MS = 1_000;
+/** The token computes no fingerprint of an AES key. */
+const NO_FINGERPRINT = "decrypt-only 0x1081,0x1082,0x1087";
 let made = 0;
 
 const until = (ms: number): DestroyWindow => ({
@@ -144,6 +146,29 @@ describe("destroying a KEK on tokens", () => {
       { token: "one", outcome, error: expect.stringMatching(error) as string },
     ]);
     expect(changes.failure).toBeInstanceOf(KmsError);
+  });
+
+  it("destroyAndConfirm reports a KEK as present if its key_id has changed since it was read", async () => {
+    const opened = await token.share();
+    const kek = await makeKek(opened);
+    token.fault.set(NO_FINGERPRINT);
+    expect(await messageOf(destroyAndConfirm(opened.hsm, kek))).toMatch(/now shows .*\.n under the label/);
+    token.fault.clear();
+    expect(isThere(kek)).toBe(true);
+  });
+
+  it("destroyAndConfirm destroys none of several keys that no fingerprint distinguishes", async () => {
+    const opened = await token.share();
+    const ckaId = "dd".repeat(16);
+    const labels = ["kms-kek@20230101T000000Z", "kms-kek@20230201T000000Z"];
+    const keks: KekRecord[] = [];
+    for (const label of labels) keks.push(await opened.hsm.generate({ label, ckaId, kind: "aes" }));
+    const [first] = keks as [KekRecord];
+    token.fault.set(NO_FINGERPRINT);
+    const nameless = { ...first, keyId: `${ckaId}.n`, aliases: [] };
+    expect(await messageOf(destroyAndConfirm(opened.hsm, nameless))).toMatch(/holds 2 keys/);
+    token.fault.clear();
+    expect(keks.map(isThere)).toEqual([true, true]);
   });
 
   it("destroyAndConfirm reports a KEK of two objects as present if one of them is", async () => {
