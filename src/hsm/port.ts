@@ -42,6 +42,9 @@ export interface TokenDescription {
 /** Why a key is never used: anybody who reaches the token may have made it, without a PIN. */
 export const PUBLIC_KEY = "CKA_PRIVATE is false";
 
+/** Remark about a key whose attributes let it decrypt only: a self-test encrypts first. */
+export const DECRYPT_ONLY = "CKA_ENCRYPT and CKA_WRAP are false: it only decrypts, so no self-test proves it";
+
 /** One generation of the KEK as the token lists it. */
 export interface KekRecord {
   readonly keyId: string;

@@ -1,10 +1,11 @@
 // Reports the keyring for /keys and the metrics: public facts about each generation. Rotation commands compare the
 // reports of all nodes. A report changes nothing.
+import { DECRYPT_ONLY, type KekRecord } from "../hsm/port.js";
 import { stateOf, type Generation, type GenerationState } from "./generations.js";
 import type { ActiveKey } from "./active-key.js";
 import type { KeyMemory } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
-import type { Prover } from "./prover.js";
+import type { Proof, Prover } from "./prover.js";
 
 /** `active`: published, so that Encrypt uses it. `due`: active from the next Status call. */
 export type NodeKeyState = GenerationState | "due";
@@ -20,7 +21,7 @@ export interface KeyReport {
   readonly kind: string;
   readonly mechanism: string | null;
   readonly provenAt: string | null;
-  /** Why the last self-test failed; null if it succeeded. */
+  /** Why the last self-test failed; null if it succeeded, or if the KEK is retired and only decrypts. */
   readonly failure: string | null;
   /** Why it must not become active; null if it may, or if no policy is configured. */
   readonly notApproved: string | null;
@@ -100,22 +101,31 @@ export function reportKeys(
   const stateNow = nodeStates(active, now);
   return keyring.schedule.generations.map((generation) => {
     const { record, activation } = generation;
+    const state = stateNow(generation);
     const proof = prover.proofOf(record.keyId);
+    const failure = state === "retired" && onlyDecrypts(record, proof) ? undefined : proof.failure;
     return {
       keyId: record.keyId,
       label: record.label,
       ckaId: record.ckaId,
-      state: stateNow(generation),
+      state,
       activation: Number.isFinite(activation) ? iso(activation) : null,
       kind: record.kind,
       mechanism: proof.mechanism?.name ?? null,
       provenAt: proof.provenAt?.toISOString() ?? null,
-      failure: proof.failure?.message ?? null,
+      failure: failure?.message ?? null,
       notApproved: active.refusalOf(generation) ?? null,
       remarks: [...record.unprotected, ...record.remarks],
       heldBy: record.heldBy ?? null,
     };
   });
+}
+
+/** Returns whether a self-test failed only because the KEK must not encrypt, and none has succeeded before. */
+function onlyDecrypts({ remarks }: KekRecord, { failure, mechanism }: Proof): boolean {
+  return (
+    remarks.includes(DECRYPT_ONLY) && mechanism === undefined && failure?.code === "MECHANISM_UNSUPPORTED"
+  );
 }
 
 function nodeStates(active: ActiveKey, now: number): (generation: Generation) => NodeKeyState {

@@ -1,6 +1,6 @@
 // What /readyz answers: whether the HSM answers and every KEK works, and what else an operator should know.
 import { KmsError } from "../errors.js";
-import type { Hsm } from "../hsm/port.js";
+import { DECRYPT_ONLY, type Hsm } from "../hsm/port.js";
 import type { ActivationGate } from "./activation-gate.js";
 import type { ActiveKey } from "./active-key.js";
 import type { KeyReport } from "./key-report.js";
@@ -48,9 +48,9 @@ export function readinessOf(parts: ReadinessParts): Readiness {
 
 /**
  * Returns findings that do not make the plugin unready: the active KEK is not on every token, so that failover would
- * fail; or the token is slow to read, or cannot be read.
+ * fail; a retired KEK cannot be proven; the token is slow to read, or cannot be read.
  */
-function findings({ hsm, keyring: { error }, active, outage, gate }: ReadinessParts): string[] {
+function findings({ hsm, keyring: { error }, active, outage, keys, gate }: ReadinessParts): string[] {
   const published = active.lastPublished?.record;
   const state = hsm.state();
   const isAway = outage.reason !== undefined;
@@ -58,6 +58,12 @@ function findings({ hsm, keyring: { error }, active, outage, gate }: ReadinessPa
     ...(published?.heldBy === undefined
       ? []
       : published.remarks.map((remark) => `KEK ${published.keyId}: ${remark}`)),
+    ...keys
+      .filter(
+        ({ state, provenAt, remarks }) =>
+          state === "retired" && provenAt === null && remarks.includes(DECRYPT_ONLY),
+      )
+      .map(({ keyId }) => `retired KEK ${keyId}: ${DECRYPT_ONLY}`),
     ...(state.up && state.unread !== undefined ? [state.unread.message] : []),
     ...(error === undefined || isAway ? [] : [`the token's keys cannot be read: ${error.message}`]),
     ...(state.up && state.finding !== undefined ? [state.finding] : []),

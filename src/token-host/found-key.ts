@@ -1,6 +1,6 @@
 // A key object that carries the KEK's name: its attributes, and what is wrong with them.
 import pkcs11js, { type Handle } from "pkcs11js";
-import { PUBLIC_KEY } from "../hsm/port.js";
+import { DECRYPT_ONLY, PUBLIC_KEY } from "../hsm/port.js";
 import { maskControls, truncate } from "../untrusted-text.js";
 import { asBoolean } from "./attributes.js";
 
@@ -106,6 +106,12 @@ export function remarks(key: FoundKey, allowed: readonly Use[]): string[] {
   const uses = Object.keys(USES) as Use[];
   const excess = uses.filter((use) => !allowed.includes(use) && asBoolean(key.attributes.get(use)) === true);
   return [...excessOf(excess), ...(isImported(key) ? [NOT_LOCAL] : [])];
+}
+
+/** Returns a remark about an AES key that may neither encrypt nor wrap. */
+export function limitOfUse({ attributes }: FoundKey): string[] {
+  const isFalse = (use: Use): boolean => asBoolean(attributes.get(use)) === false;
+  return isFalse("encrypt") && isFalse("wrap") ? [DECRYPT_ONLY] : [];
 }
 
 /** Returns what to do about uses that a KEK does not need; some tokens add uses to every key that they make. */

@@ -12,7 +12,7 @@ import {
   type Fingerprint,
   type FingerprintMemory,
 } from "./fingerprint.js";
-import { isPublic, remarks, shownName, unprotected, type FoundKey } from "./found-key.js";
+import { isPublic, limitOfUse, remarks, shownName, unprotected, type FoundKey } from "./found-key.js";
 import type { Kek } from "./kek.js";
 import { nameRsaGeneration, pairRsaKeys } from "./rsa-naming.js";
 import type { TokenSession } from "./session.js";
@@ -68,7 +68,7 @@ export function nameGeneration(
     ...shownName(first),
     kind,
     unprotected: [...new Set(keys.flatMap(unprotected))],
-    remarks: [...new Set(keys.flatMap(remarksOnSecret))],
+    remarks: [...new Set(keys.flatMap(remarksOnSecret)), ...(kind === "aes" ? limitOfUse(first) : [])],
   };
   return {
     record,

@@ -32,6 +32,11 @@ const keyIds = async (): Promise<string[]> => {
   return keys.map(({ keyId }) => keyId);
 };
 
+const readyz = async (): Promise<{ status: number; text: string }> => {
+  const response = await fetch(`${kms.own.url}/readyz`);
+  return { status: response.status, text: await response.text() };
+};
+
 /** Makes a successor, and takes the right to encrypt from the KEK that it retires. */
 async function retire(): Promise<void> {
   const child = new Pkcs11Client(kms.token);
@@ -42,7 +47,8 @@ async function retire(): Promise<void> {
     const [key] = module.C_FindObjects(state.session, 1);
     module.C_FindObjectsFinal(state.session);
     if (key === undefined) throw new Error("no KEK");
-    module.C_SetAttributeValue(state.session, key, [{ type: p11.CKA_ENCRYPT, value: false }]);
+    const never = [p11.CKA_ENCRYPT, p11.CKA_WRAP].map((type) => ({ type, value: false }));
+    module.C_SetAttributeValue(state.session, key, never);
   });
   await child.kill();
 }
@@ -58,6 +64,11 @@ it("a retired KEK that may no longer encrypt decrypts, and is not destroyed as u
   await kms.own.stop();
   await kms.own.start();
   expect(await kms.client.decrypt(stored, "u")).toEqual(SEED);
+  await waitFor(async () => (await readyz()).text.includes("retired KEK aa.n"), { what: "the finding" });
+  expect(await readyz()).toEqual({ status: 200, text: expect.stringMatching(/^ok\n/) as string });
+  const checked = await run("check", "--key", tokenUri(kms.token, "kms-kek"));
+  expect(checked.stdout).toMatch(/warn +retired key.*aa\.n.*no self-test proves it/);
+  expect(checked.stdout).not.toMatch(/performs none of the plugin's mechanisms/);
   const altered = Buffer.from(stored.ciphertext);
   altered[altered.length - 1] = (altered.at(-1) ?? 0) ^ 1;
   await expect(kms.client.decrypt({ ...stored, ciphertext: altered }, "u")).rejects.toThrow(/^NOT_FOUND/);

@@ -5,7 +5,7 @@ import { describePinSource } from "../../config/pin-source.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { mechanismByName, type MechanismName } from "../../hsm/mechanisms.js";
-import { PATIENT_CALLER, type KekRecord, type ProbeResult } from "../../hsm/port.js";
+import { DECRYPT_ONLY, PATIENT_CALLER, type KekRecord, type ProbeResult } from "../../hsm/port.js";
 import type { TokenHsm } from "../../hsm/token-hsm.js";
 import {
   activeAt,
@@ -122,6 +122,9 @@ async function checkKeys(
     if (findings.length === 0) report.add("ok", `${state} key`, name);
     else report.add("warn", `${state} key`, [name, ...findings, replaceKey(state)].join("; "));
     const tried = await hsm.probe(record.keyId, settings.mechanism);
+    // The warning above says that it cannot be tried.
+    const isUntriable = state === "retired" && record.remarks.includes(DECRYPT_ONLY);
+    if (isUntriable && tried.every(({ works }) => !works)) continue;
     const chosen = reportMechanisms(record, tried, settings.mechanism, report);
     if (isActive && chosen !== undefined) usable = { keyId: record.keyId, mechanism: chosen };
   }
