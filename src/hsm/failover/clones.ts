@@ -90,10 +90,10 @@ export class Clones {
           : "key refused: it has the label and CKA_ID of another token's KEK, and no fingerprint that shows it to be a clone",
       );
     }
-    const why = isComparable
-      ? "the key there with this label and CKA_ID has a different value"
-      : "the key there with this label and CKA_ID has no fingerprint to compare";
-    return `not cloned to ${token}: ${why}, ${record.keyId}, and is refused`;
+    const key = `the key there with this label and CKA_ID, ${record.keyId},`;
+    return isComparable
+      ? `not cloned to ${token}: ${key} has a different value and is refused`
+      : `perhaps not cloned to ${token}: ${key} has no fingerprint to compare, and decrypts only once it has opened a self-test`;
   }
 }
 

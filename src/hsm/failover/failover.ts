@@ -5,6 +5,7 @@ import { KmsError, type ErrorCode } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { meansHsmAway } from "../away.js";
 import { nextTokenAfterMs } from "../hedging.js";
+import { hasKeyId, onlyMayBeNamed } from "../key-id.js";
 import { Clones } from "./clones.js";
 import type { MechanismChoice } from "../mechanisms.js";
 import { Member, type MemberOptions } from "./member.js";
@@ -32,11 +33,19 @@ function isWorthAnotherToken(error: KmsError): boolean {
   return meansHsmAway(error) || MAY_DIFFER.has(error.code);
 }
 
+/** The tokens to ask, in this order, and the KEK by the key_id under which they hold it. */
+interface Asked {
+  readonly keyId: string;
+  readonly members: readonly Member[];
+}
+
 /** Implements the HSM port over several tokens that hold the same KEKs. */
 export class FailoverHsm implements Hsm {
   readonly #members: readonly Member[];
   readonly #options: FailoverOptions;
   readonly #clones: Clones;
+  /** The KEKs of the last reading, without keys that only look like clones. */
+  #keks: readonly { readonly record: KekRecord }[] = [];
   #serving = 0;
 
   constructor(options: FailoverOptions) {
@@ -49,11 +58,27 @@ export class FailoverHsm implements Hsm {
   }
 
   encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    return this.#crypt(request.keyId, caller, (hsm, asker) => hsm.encrypt(request, asker));
+    const { keyId } = request;
+    const members = this.#order((member) => member.holds(keyId));
+    return this.#crypt({ keyId, members, caller }, (hsm, asker) => hsm.encrypt(request, asker));
   }
 
-  decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    return this.#crypt(request.keyId, caller, (hsm, asker) => hsm.decrypt(request, asker));
+  async decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
+    const keyId = this.#presentKeyId(request.keyId);
+    const members = this.#order((member) => member.decrypts(keyId));
+    const plaintext = await this.#crypt({ keyId, members, caller }, (hsm, asker) =>
+      hsm.decrypt(request, asker),
+    );
+    // A canary, which another token has encrypted, shows whether a token holds the KEK under another key_id.
+    if (caller.isProof === true) for (const member of this.#members) void member.tryKek(request, plaintext);
+    return plaintext;
+  }
+
+  /** Returns the present key_id of the KEK that decrypts what is stored under a key_id, which it may have had earlier. */
+  #presentKeyId(keyId: string): string {
+    // Not by what a token holds: that may be a key that only looks like a clone.
+    if (this.#keks.some(({ record }) => hasKeyId(record, keyId))) return keyId;
+    return onlyMayBeNamed(this.#keks, keyId)?.record.keyId ?? keyId;
   }
 
   /** Reads all tokens and returns the KEKs that they hold together, without keys that only look like clones. */
@@ -77,7 +102,9 @@ export class FailoverHsm implements Hsm {
         if (!found.has(name)) found.set(name, record);
       }
     }
-    return [...found.values()];
+    const records = [...found.values()];
+    this.#keks = records.map((record) => ({ record }));
+    return records;
   }
 
   /** Waits for all readings, but not for slow ones once another has succeeded. Returns the error if none succeeds. */
@@ -101,7 +128,8 @@ export class FailoverHsm implements Hsm {
   }
 
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
-    return this.#inTurn(keyId, (hsm) => hsm.probe(keyId, choice));
+    const members = this.#order((member) => member.holds(keyId));
+    return inTurn({ keyId, members }, (hsm) => hsm.probe(keyId, choice));
   }
 
   state(): HsmState {
@@ -154,36 +182,21 @@ export class FailoverHsm implements Hsm {
    * Returns the tokens that hold a key, or all tokens if none does: those that are available first, the serving one
    * before others, then by preference.
    */
-  #order(keyId: string): Member[] {
+  #order(holds: (member: Member) => boolean): Member[] {
     const rankOf = (member: Member): number =>
       (member.state.up ? 0 : 2) + (member === this.#members[this.#serving] ? 0 : 1);
     const all = [...this.#members].sort((one, other) => rankOf(one) - rankOf(other));
-    const holders = all.filter((member) => member.holds(keyId));
+    const holders = all.filter(holds);
     return holders.length > 0 ? holders : all;
-  }
-
-  async #inTurn<T>(keyId: string, use: (hsm: Hsm) => Promise<T>): Promise<T> {
-    let failure = new KmsError("HSM_UNAVAILABLE", "no token is configured");
-    for (const member of this.#order(keyId)) {
-      try {
-        return await member.use(keyId, use);
-      } catch (error) {
-        failure = KmsError.from(error);
-        if (!isWorthAnotherToken(failure)) throw failure;
-      }
-    }
-    throw failure;
   }
 
   /** Returns the first answer. Asks the serving token, and the next one if that fails or is late. */
   async #crypt(
-    keyId: string,
-    caller: Caller,
+    { keyId, members, caller }: Asked & { readonly caller: Caller },
     use: (hsm: Hsm, caller: Caller) => Promise<Buffer>,
   ): Promise<Buffer> {
     // A background call waits behind requests, so its delay says nothing about a token.
-    if (caller.isBackground === true) return this.#inTurn(keyId, (hsm) => use(hsm, caller));
-    const members = this.#order(keyId);
+    if (caller.isBackground === true) return inTurn({ keyId, members }, (hsm) => use(hsm, caller));
     const [only] = members;
     if (only === undefined) throw new KmsError("HSM_UNAVAILABLE", "no token is configured");
     if (members.length === 1) return only.use(keyId, (hsm) => use(hsm, caller));
@@ -208,4 +221,17 @@ export class FailoverHsm implements Hsm {
     const next = this.#members.findIndex((other) => other !== member && other.state.up);
     if (this.#members[this.#serving] === member && next >= 0) this.#serve(next);
   }
+}
+
+async function inTurn<T>({ keyId, members }: Asked, use: (hsm: Hsm) => Promise<T>): Promise<T> {
+  let failure = new KmsError("HSM_UNAVAILABLE", "no token is configured");
+  for (const member of members) {
+    try {
+      return await member.use(keyId, use);
+    } catch (error) {
+      failure = KmsError.from(error);
+      if (!isWorthAnotherToken(failure)) throw failure;
+    }
+  }
+  throw failure;
 }

@@ -4,7 +4,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Reading } from "./clones.js";
-import type { Hsm, HsmState, KekRecord } from "../port.js";
+import { meansHsmAway } from "../away.js";
+import { onlyMayBeNamed } from "../key-id.js";
+import { PROOF_CALLER, type CryptRequest, type Hsm, type HsmState, type KekRecord } from "../port.js";
 
 /** Interval of readings while a missing KEK is not confirmed, in ms. */
 const DOUBTED_INTERVAL_MS = 1_000;
@@ -26,6 +28,8 @@ export class Member {
   readonly #requestTimeoutMs: number;
   #reading: Reading;
   #keyIds: ReadonlySet<string> = new Set();
+  /** For KEKs under which it has decrypted although it shows them under another key_id: that key_id. */
+  readonly #proven = new Map<string, string>();
   /** Why its latest reading is not believed; undefined if it is. */
   #doubt: KmsError | undefined;
   /** The reading in progress, which later callers share. */
@@ -47,6 +51,42 @@ export class Member {
 
   holds(keyId: string): boolean {
     return this.#keyIds.has(keyId);
+  }
+
+  /** Returns whether the token holds a KEK, or has shown that it decrypts under it, although its key_id there is another. */
+  decrypts(keyId: string): boolean {
+    const similar = this.#similarTo(keyId);
+    return this.holds(keyId) || (similar !== undefined && this.#proven.get(keyId) === similar);
+  }
+
+  /**
+   * Finds out whether the token holds a KEK whose key_id there is another, by a fingerprint that cannot be compared: only
+   * the KEK opens what another token has encrypted under it. Never throws.
+   */
+  async tryKek(request: CryptRequest, plaintext: Uint8Array): Promise<void> {
+    const { keyId } = request;
+    const similar = this.#similarTo(keyId);
+    if (similar === undefined) return;
+    const expected = Buffer.from(plaintext);
+    try {
+      const opened = await this.#hsm.decrypt(request, PROOF_CALLER);
+      const isSame = opened.equals(expected);
+      opened.fill(0);
+      if (isSame) this.#proven.set(keyId, similar);
+      else this.#proven.delete(keyId);
+    } catch (error) {
+      // A token that is away says nothing about its keys.
+      if (!meansHsmAway(KmsError.from(error))) this.#proven.delete(keyId);
+    } finally {
+      expected.fill(0);
+    }
+  }
+
+  /** Returns the key_id of the token's only KEK that may be the one a key_id names, which the token does not hold. */
+  #similarTo(keyId: string): string | undefined {
+    if (this.holds(keyId)) return undefined;
+    const keks = this.#reading?.map((record) => ({ record })) ?? [];
+    return onlyMayBeNamed(keks, keyId)?.record.keyId;
   }
 
   get state(): HsmState {
