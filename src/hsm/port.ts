@@ -110,6 +110,12 @@ export interface GenerateRequest {
   readonly trialLabel?: string;
 }
 
+/** The kind of KEK to make, and the mechanism for which it is made. */
+export interface KekChoice {
+  readonly kind: KekKind;
+  readonly mechanism: MechanismChoice;
+}
+
 /** The caller of a request. If it cancels, the request is not sent to the HSM any more. */
 export interface Caller {
   readonly cancelled: boolean;

@@ -151,10 +151,17 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return this.#hosts.token;
   }
 
-  generate(request: GenerateRequest): Promise<KekRecord> {
+  async generate(request: GenerateRequest): Promise<KekRecord> {
     const { kind, mechanism = "auto" } = request;
-    const mayMakeRsa = mechanism === "rsa-oaep" || (mechanism === "auto" && ["auto", "rsa"].includes(kind));
-    if (!mayMakeRsa) return this.#hosts.control(Op.generate, request);
+    // A token that hangs while it is tried has no claim to the time for RSA pairs.
+    const isOpen = kind === "auto" && mechanism === "auto";
+    const choice = isOpen ? await this.#hosts.control(Op.chooseKek, request) : { kind, mechanism };
+    return this.#make({ ...request, ...choice });
+  }
+
+  #make(request: GenerateRequest): Promise<KekRecord> {
+    const makesRsa = request.kind === "rsa" || request.mechanism === "rsa-oaep";
+    if (!makesRsa) return this.#hosts.control(Op.generate, request);
     const limitMs = Math.max(CONTROL_TIMEOUT_FACTOR * this.#requestTimeoutMs, RSA_TIMEOUT_MS);
     return this.#hosts.control(Op.generate, request, () => limitMs);
   }

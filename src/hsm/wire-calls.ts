@@ -5,6 +5,7 @@ import type { FaultClass, PinVerdict } from "./fault.js";
 import type { MechanismChoice } from "./mechanisms.js";
 import type {
   GenerateRequest,
+  KekChoice,
   KekRecord,
   ProbeResult,
   TestedRight,
@@ -32,6 +33,7 @@ export const Op = {
   setPin: 14,
   end: 15,
   setKeks: 16,
+  chooseKek: 17,
 } as const;
 /** The number of an operation. */
 export type Op = (typeof Op)[keyof typeof Op];
@@ -53,6 +55,8 @@ export interface ControlCalls {
   [Op.setKeks]: { request: KekNames; reply: NoFields };
   [Op.probe]: { request: ProbeRequest; reply: readonly ProbeResult[] };
   [Op.rights]: { request: NoFields; reply: readonly TestedRight[] };
+  /** Tries which KEK the token can make. Makes no RSA pair, so that it never takes long. */
+  [Op.chooseKek]: { request: GenerateRequest; reply: KekChoice };
   [Op.generate]: { request: GenerateRequest; reply: KekRecord };
   [Op.destroy]: { request: DestroyRequest; reply: DestroyReply };
   [Op.relabel]: { request: RelabelRequest; reply: KekRecord };

@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { ERROR_CODES, KmsError } from "../errors.js";
 import { FAULT_CLASSES, PIN_VERDICTS } from "./fault.js";
-import { KEK_KINDS, MECHANISMS } from "./mechanisms.js";
+import { KEK_KINDS, MECHANISM_CHOICES, MECHANISMS } from "./mechanisms.js";
 import { decodeJsonBody } from "./wire.js";
 import { Op, type ControlOp, type ControlReply, type WireFailure } from "./wire-calls.js";
 
@@ -74,6 +74,7 @@ const REPLIES: { readonly [O in ControlOp]: z.ZodType<ControlReply<O>> } = {
   [Op.setKeks]: nothing,
   [Op.probe]: z.array(probe),
   [Op.rights]: z.array(right),
+  [Op.chooseKek]: z.object({ kind: z.enum(KEK_KINDS), mechanism: z.enum(MECHANISM_CHOICES) }),
   [Op.generate]: record,
   [Op.destroy]: z.object({ objects: count }),
   [Op.relabel]: record,

@@ -95,8 +95,11 @@ export function removeKeys(session: TokenSession, objects: readonly Handle[], do
   }
 }
 
-/** Returns the first candidate that works on this token with a session key. */
-function candidateFor(
+/**
+ * Returns the first candidate that works on this token with a session key. Makes no RSA pair.
+ * @throws TokenFault as `makeKek`
+ */
+export function candidateFor(
   session: TokenSession,
   { kind, mechanism = "auto", trialLabel = "kms-pkcs11 trial" }: GenerateRequest,
   tokenLabel: string,

@@ -4,6 +4,7 @@ import type { PKCS11 } from "pkcs11js";
 import type {
   CryptRequest,
   GenerateRequest,
+  KekChoice,
   KekRecord,
   ProbeResult,
   TestedRight,
@@ -26,7 +27,7 @@ import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
 import type { Kek } from "./kek.js";
 import { KekUse, naming } from "./kek-use.js";
-import { makeKek, removeKeys } from "./key-maker.js";
+import { candidateFor, makeKek, removeKeys } from "./key-maker.js";
 import { NOT_LOCAL } from "./found-key.js";
 import type { LaneExchange } from "./lane-exchange.js";
 import { LaneKeyring } from "./lane-keyring.js";
@@ -145,6 +146,12 @@ export class LaneToken {
       known: (keyId: string): Kek | undefined => this.#keyring.known(keyId),
     };
     return performTrial(lane, request);
+  }
+
+  /** Returns which KEK the token can make. */
+  chooseKek(request: GenerateRequest): KekChoice {
+    const { kind, choice } = candidateFor(this.#session, request, this.#description.label);
+    return { kind, mechanism: choice };
   }
 
   /**

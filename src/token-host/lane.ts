@@ -88,6 +88,7 @@ const CONTROL: ControlHandlers = {
   },
   [Op.probe]: (request) => token().probe(request),
   [Op.rights]: () => token().rights(),
+  [Op.chooseKek]: (request) => token().chooseKek(request),
   [Op.generate]: (request) => token().generate(request),
   [Op.destroy]: (request) => token().destroy(request),
   [Op.relabel]: (request) => token().relabel(request),

@@ -46,6 +46,16 @@ describe.each([
     },
   );
 
+  it("a hang while a KEK to make is chosen ends its host, without the time for RSA pairs", async () => {
+    const opened = await token.start({ requestTimeoutMs: 200 });
+    token.fault.set("C_GenerateKey hang");
+    const request = { label: "hung@20260101T000000Z", ckaId: "0d".repeat(16), kind: "auto" } as const;
+    expect(await codeOf(opened.hsm.generate(request))).toBe("HSM_UNAVAILABLE");
+    await waitFor(() => opened.ended.includes("hang"), { what: "the hung host's end", ...LIMIT });
+    token.fault.clear();
+    await token.recovers(opened);
+  });
+
   it("a hang in the login after a logout does not prevent later logins", async () => {
     const opened = await token.start({ startTimeoutMs: 1_000 });
     token.fault.set("logout", "C_Login hang");
