@@ -1,5 +1,6 @@
 // Deletes unreadable objects through kube-apiserver, one by one. What was decided before the operator confirmed is decided
-// again after it, and each object once more immediately before its deletion (deletion-work.ts). Can be run again after an interruption: what is gone is gone.
+// again after it, and each object once more immediately before its deletion (deletion-work.ts). Can be run again after an
+// interruption: what is gone is gone.
 import { KmsError } from "../../errors.js";
 import { ApiResources } from "../../etcd/api-resources.js";
 import { untilInterrupted } from "../interrupts.js";
