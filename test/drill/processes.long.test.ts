@@ -121,6 +121,24 @@ it("an etcdutl that fails is reported with the end of its log, and the plugin is
   expect(steps()).toMatchObject({ etcd: "failed", plugin: "passed", list: "not rehearsed" });
 });
 
+it("an etcd that cannot use the restored data is reported with the end of its log", async () => {
+  const path = join(stage.folder, "etcd-of-another-version");
+  const version = 'case "$1" in --version) exec /usr/bin/etcd --version;; esac';
+  const refusal =
+    "panic: cluster cannot be downgraded (current version: 3.4.0 is lower than determined cluster version: 3.6)";
+  writeFileSync(path, `#!/bin/sh\n${version}\necho '${refusal}' >&2; exit 2\n`);
+  chmodSync(path, 0o755);
+  const { code, stderr } = await run("--etcd", path, "--etcdutl", working());
+  expect([code, stderr]).toEqual([3, expect.stringContaining("cluster cannot be downgraded") as string]);
+  expect(steps()).toMatchObject({
+    etcd: "failed",
+    objects: "passed",
+    plugin: "passed",
+    list: "not rehearsed",
+  });
+  expect(readdirSync(stage.temporary)).toEqual([]);
+});
+
 it("programs of a drill get no variable that leads to a cluster", async () => {
   const file = join(stage.folder, "environment");
   const showing = etcdutl("showing", `env > '${file}'; exit 1`);
