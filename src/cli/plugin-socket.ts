@@ -1,7 +1,8 @@
 // Which socket a command calls: the one that an option or the configuration names.
 import { accessSync, constants } from "node:fs";
 import type { Command } from "commander";
-import { CONFIGURATION_VARIABLE, DEFAULT_CONFIGURATION } from "../config/location.js";
+import { CONFIGURATION_VARIABLE, DEFAULT_CONFIGURATION, namedConfiguration } from "../config/location.js";
+import { formatSocketAddress } from "../config/socket-address.js";
 import type { OutputFormat } from "./output.js";
 
 /** Where a plugin listens if nothing says otherwise. */
@@ -31,12 +32,11 @@ export function addPluginSocketOptions(command: Command): Command {
 /** Returns the socket, as KmsClient takes it. @throws KmsError CONFIG_INVALID */
 export async function pluginSocket(options: PluginSocketOptions): Promise<string> {
   if (options.socket !== undefined) return options.socket;
-  const isNamed = options.config !== undefined || (process.env[CONFIGURATION_VARIABLE] ?? "") !== "";
+  const isNamed = namedConfiguration(options.config, process.env) !== undefined;
   if (!isNamed && !isReadable(DEFAULT_CONFIGURATION)) return USUAL_SOCKET;
   const { settingsFrom } = await import("./settings-options.js");
   const { socket } = settingsFrom(options, false);
-  if (socket === undefined) return USUAL_SOCKET;
-  return socket.abstract ? `unix:///@${socket.path}` : socket.path;
+  return socket === undefined ? USUAL_SOCKET : formatSocketAddress(socket);
 }
 
 function isReadable(path: string): boolean {

@@ -9,7 +9,7 @@ import {
   type EncryptionConfiguration,
 } from "./encryption-configuration.js";
 import type { EncryptionProvider, EncryptionRule } from "./encryption-schema.js";
-import { sameSocket, socketOfEndpoint, type SocketAddress } from "./socket-address.js";
+import { formatSocketAddress, sameSocket, socketOfEndpoint, type SocketAddress } from "./socket-address.js";
 
 export interface Advice {
   readonly verdict: "ok" | "warn" | "fail";
@@ -70,7 +70,7 @@ function adviseOnEndpoints(entries: readonly KmsEntry[], { socket }: EncryptionF
     ),
   );
   if (socket === undefined) return advice;
-  const ours = endpointOf(socket);
+  const ours = formatSocketAddress(socket);
   const others = entries.filter(({ endpoint }) => !leadsTo(endpoint, socket));
   const otherEndpoints = others.map(({ name, endpoint }) => `${name} at ${endpoint}`).join(", ");
   if (others.length === entries.length) {
@@ -95,10 +95,6 @@ const sameEndpoint =
 function leadsTo(endpoint: string, socket: SocketAddress | undefined): boolean {
   const dialled = socketOfEndpoint(endpoint);
   return dialled !== undefined && socket !== undefined && sameSocket(dialled, socket);
-}
-
-function endpointOf({ path, abstract }: SocketAddress): string {
-  return abstract ? `unix:///@${path}` : `unix://${path}`;
 }
 
 function adviseOnEntry(entry: KmsEntry, { p99Ms, requestTimeoutMs }: EncryptionFacts): Advice[] {

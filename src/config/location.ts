@@ -30,14 +30,16 @@ export function locateConfiguration(
   env: NodeJS.ProcessEnv,
   defaultPath = DEFAULT_CONFIGURATION,
 ): Location | undefined {
-  const location = namedFile(config, env) ?? (key === undefined ? defaultFile(defaultPath) : undefined);
+  const location =
+    namedConfiguration(config, env) ?? (key === undefined ? defaultFile(defaultPath) : undefined);
   if (location !== undefined || key !== undefined) return location;
   throw invalid(
     `no configuration: ${defaultPath} does not exist; create it, name another file with --config or $${CONFIGURATION_VARIABLE}, or name the KEK with ${keyFlag}`,
   );
 }
 
-function namedFile(config: string | undefined, env: NodeJS.ProcessEnv): Location | undefined {
+/** Returns the file that the option or the environment names; undefined if neither does. */
+export function namedConfiguration(config: string | undefined, env: NodeJS.ProcessEnv): Location | undefined {
   if (config !== undefined) return { path: config, source: "--config" };
   const path = env[CONFIGURATION_VARIABLE] ?? "";
   return path === "" ? undefined : { path, source: `$${CONFIGURATION_VARIABLE}` };

@@ -10,6 +10,11 @@ export interface SocketAddress {
   readonly abstract: boolean;
 }
 
+/** Returns the address as a URL, as kube-apiserver and KmsClient take it. */
+export function formatSocketAddress({ path, abstract }: SocketAddress): string {
+  return abstract ? `unix:///@${path}` : `unix://${path}`;
+}
+
 /** The size of sun_path, less the byte that ends a path or begins an abstract name. */
 const MAX_PATH_BYTES = 107;
 
