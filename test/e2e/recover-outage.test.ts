@@ -1,7 +1,7 @@
 // `etcd recover --delete` while kube-apiserver is killed, on a real API server: the run says what it has deleted and how to go on,
 // nothing else is deleted, and the run that repeats it deletes the rest.
 
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
@@ -11,10 +11,9 @@ import { storageKey } from "./harness/etcd-store.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
 import { kmsPkcs11 } from "./harness/kms-pkcs11.js";
 import { newFolder } from "./harness/run.js";
+import { administratorEnvironment, makeUnreadable } from "./harness/unreadable-secrets.js";
 import { until } from "./harness/wait.js";
 
-/** Behind the provider's prefix, the HKDF info and the nonce. */
-const DATA_AT = 100;
 const NAMES = ["a", "b", "c", "d"];
 const KEYS = NAMES.map((name) => storageKey("secrets", NAMESPACE, name));
 const SOUND = storageKey("secrets", NAMESPACE, "sound");
@@ -34,23 +33,11 @@ beforeAll(async () => {
   backup = join(folder, "backup.db");
   node = await cluster.startNode({ config: { audit: { file: audit } } });
   await node.apiserver.client.createSecret(NAMESPACE, "sound", "a value");
-  env = {
-    ...cluster.token.env,
-    KUBECONFIG: await node.apiserver.writeKubeconfig(),
-    ETCDCTL_ENDPOINTS: cluster.plane.etcd.endpoint,
-  };
+  env = await administratorEnvironment(cluster, node);
 });
 
 beforeEach(async () => {
-  const { store } = cluster.plane.etcd;
-  for (const [at, key] of KEYS.entries()) {
-    await node.apiserver.client.createSecret(NAMESPACE, NAMES[at] ?? "", "a value");
-    const value = await store.get(key);
-    if (value === undefined) throw new Error(`${key} is not stored`);
-    value.writeUInt8(value.readUInt8(DATA_AT) ^ 1, DATA_AT);
-    await store.put(key, value);
-  }
-  await writeFile(backup, await store.snapshot());
+  await makeUnreadable(cluster, node, NAMES, backup);
 });
 
 afterAll(async () => {

@@ -9,11 +9,10 @@ import { storageKey } from "./harness/etcd-store.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
 import { kmsPkcs11 } from "./harness/kms-pkcs11.js";
 import { newFolder } from "./harness/run.js";
+import { administratorEnvironment, makeUnreadable } from "./harness/unreadable-secrets.js";
 
 const VERBS = ["get", "list", "delete", "unsafe-delete-ignore-read-errors"];
 const QUESTION = "Type the number of these objects";
-/** Behind the provider's prefix, the HKDF info and the nonce. */
-const DATA_AT = 100;
 const NAMES = ["one", "two"];
 const KEYS = NAMES.map((name) => storageKey("secrets", NAMESPACE, name));
 
@@ -30,24 +29,11 @@ beforeAll(async () => {
   audit = join(folder, "audit.log");
   backup = join(folder, "backup.db");
   node = await cluster.startNode({ config: { audit: { file: audit } } });
-  env = {
-    ...cluster.token.env,
-    KUBECONFIG: await node.apiserver.writeKubeconfig(),
-    ETCDCTL_ENDPOINTS: cluster.plane.etcd.endpoint,
-  };
+  env = await administratorEnvironment(cluster, node);
 });
 
 beforeEach(async () => {
-  const { store } = cluster.plane.etcd;
-  for (const [at, key] of KEYS.entries()) {
-    if ((await store.get(key)) !== undefined) continue;
-    await node.apiserver.client.createSecret(NAMESPACE, NAMES[at] ?? "", "a value");
-    const value = await store.get(key);
-    if (value === undefined) throw new Error(`${key} is not stored`);
-    value.writeUInt8(value.readUInt8(DATA_AT) ^ 1, DATA_AT);
-    await store.put(key, value);
-  }
-  await writeFile(backup, await store.snapshot());
+  await makeUnreadable(cluster, node, NAMES, backup);
 });
 
 afterAll(async () => {
