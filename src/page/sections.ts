@@ -30,14 +30,23 @@ export function healthSection(
     <h2 id="health">Health</h2>
     ${findings([...new Set(shown)], ready ? "warn" : "fail")}
     ${facts([
-      ["HSM", yesOrNo(metrics.sum("kms_pkcs11_hsm_up"), "answers", `away for ${Math.round(away)} s`)],
+      [
+        "HSM",
+        yesOrNo(metrics.sum("kms_pkcs11_hsm_up"), "answers", `cannot be used for ${Math.round(away)} s`),
+      ],
       ["Token hosts ready", metrics.sum("kms_pkcs11_token_hosts")],
-      ["Token hosts replaced", metrics.sum("kms_pkcs11_token_host_restarts_total") ?? 0],
+      ["Token hosts that failed", failedHosts(metrics)],
       ["Sessions", metrics.sum("kms_pkcs11_sessions")],
       ["Last reading of the token", readingOf(metrics)],
       ["Requests waiting", metrics.sum("kms_pkcs11_queue_length")],
     ])}
   </section>`;
+}
+
+/** A host that was replaced to load the library again has not failed. */
+function failedHosts(metrics: MetricValues): number {
+  const name = "kms_pkcs11_token_host_restarts_total";
+  return (metrics.sum(name) ?? 0) - (metrics.sum(name, 'cause="reload"') ?? 0);
 }
 
 /** Returns the section about requests since the start. */

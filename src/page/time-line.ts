@@ -100,9 +100,13 @@ function row({ kek, start, end }: Bar, range: Range): Html {
 
 function when({ state }: TimedKek, start: number, now: number): Html {
   if (start === -Infinity) return html`<span>no activation instant</span>`;
-  const verb =
-    state !== "standby" ? "activated" : start > now ? "activates" : "not in use yet, but due since";
-  return html`<span>${verb} ${utc(start)}, ${relative(start, now)}</span>`;
+  return html`<span>${beginningOf(state, start, now)} ${utc(start)}, ${relative(start, now)}</span>`;
+}
+
+function beginningOf(state: TimedKek["state"], start: number, now: number): string {
+  if (state === "due") return "in use from the next Status call on; due since";
+  if (state !== "standby") return "activated";
+  return start > now ? "activates" : "not in use yet, but due since";
 }
 
 function selfTest({ provenAt }: TimedKek, now: number): Html {

@@ -31,6 +31,12 @@ export class Outage {
     return this.#reason;
   }
 
+  /** The outage in a line: what is lost, for how long and why; undefined without an outage. */
+  get description(): string | undefined {
+    if (this.#reason === undefined) return undefined;
+    return `${describeLoss(this.#reason)} for ${this.seconds.toFixed(0)} s: ${this.#reason.message}`;
+  }
+
   /** Duration of the outage so far, in seconds; 0 without an outage. */
   get seconds(): number {
     return this.#since === undefined ? 0 : (this.#now() - this.#since) / 1000;
@@ -48,7 +54,7 @@ export class Outage {
   /** Begins an outage, or updates the reason of the present one. */
   begin(reason: KmsError): void {
     if (this.#reason?.message !== reason.message) {
-      this.#log.warn({ err: reason, seconds: inTenths(this.seconds) }, "HSM is away");
+      this.#log.warn({ err: reason, seconds: inTenths(this.seconds) }, describeLoss(reason));
     }
     this.#reason = reason;
     this.#since ??= this.#now();
@@ -62,6 +68,11 @@ export class Outage {
     this.#endedAt = this.#now();
     this.#reason = undefined;
   }
+}
+
+/** Without a PIN that the token accepts, the HSM cannot be used, although it answers. */
+function describeLoss({ code }: KmsError): string {
+  return code === "PIN_REFUSED" || code === "PIN_UNREADABLE" ? "no login to the HSM" : "HSM is away";
 }
 
 function inTenths(seconds: number): number {

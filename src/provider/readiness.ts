@@ -20,7 +20,7 @@ export interface ReadinessParts {
   readonly hsm: Pick<Hsm, "state">;
   readonly keyring: Pick<Keyring, "error">;
   readonly active: Pick<ActiveKey, "lastPublished">;
-  readonly outage: Pick<Outage, "reason" | "seconds">;
+  readonly outage: Pick<Outage, "reason" | "description">;
   readonly provider: Pick<Provider, "peekStatus">;
   readonly keys: readonly KeyReport[];
   readonly gate?: Pick<ActivationGate, "problem"> | undefined;
@@ -30,14 +30,13 @@ export interface ReadinessParts {
 export function readinessOf(parts: ReadinessParts): Readiness {
   const { outage, provider, keys } = parts;
   const lines: string[] = [];
-  if (outage.reason !== undefined) {
-    lines.push(`HSM is away for ${outage.seconds.toFixed(0)} s: ${outage.reason.message}`);
-  }
+  if (outage.description !== undefined) lines.push(outage.description);
   try {
     const { healthz } = provider.peekStatus();
     if (healthz !== "ok") lines.push(healthz);
   } catch (error) {
-    lines.push(KmsError.from(error).message);
+    const { message } = KmsError.from(error);
+    if (message !== outage.reason?.message) lines.push(message);
   }
   for (const { keyId, failure } of keys) {
     if (failure !== null) lines.push(`KEK ${keyId}: ${failure}`);

@@ -77,7 +77,9 @@ export async function bindSocket(
     return false;
   });
   if (live) {
-    throw unusable(`${path} is in use: ${await ask(path)}; stop that process or choose another socket`);
+    throw unusable(
+      `${path} is in use: ${await ask(path)}; stop that process ('ss -xlp' shows its pid) or choose another socket`,
+    );
   }
   const ours = lstatSync(path);
   return {

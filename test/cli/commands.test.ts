@@ -70,6 +70,8 @@ describe("keys create and keys list", () => {
       0,
       expect.stringMatching(/^STATE .*\nactive .*aes .*kms-kek@.* none$/m),
     ]);
+    // The KEK has just become active: no node need have switched to it yet.
+    expect(table.stdout).toContain("note: a node uses the active KEK from its next Status call on");
     const listing = await run("--output", "json", "keys", "list", "--key", uri);
     expect(json(listing)).toMatchObject({
       problem: null,

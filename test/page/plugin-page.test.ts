@@ -84,9 +84,22 @@ it("the page shows values of the metrics, and leaves out those that are missing"
   const text = textOf(pageOf(facts([], { metrics })));
   expect(text).toContain("Decrypt 7 2");
   expect(text).toContain("3 (75.0 %)");
-  expect(text).toContain("HSM away for 0 s");
+  expect(text).toContain("HSM cannot be used for 0 s");
   expect(text).toContain("4 events were lost");
   expect(text).not.toMatch(/NaN|undefined/);
+});
+
+it("the page does not count a token host that reloaded the library as failed", () => {
+  const metrics = [
+    'kms_pkcs11_token_host_restarts_total{cause="reload"} 3',
+    'kms_pkcs11_token_host_restarts_total{cause="hang"} 2',
+  ].join("\n");
+  expect(textOf(pageOf(facts([], { metrics })))).toContain("Token hosts that failed 2 ");
+});
+
+it("the page says what a due KEK waits for", () => {
+  const text = textOf(pageOf(facts([kek({ state: "due" })])));
+  expect(text).toContain("in use from the next Status call on; due since 2026-11-01 10:00:00 UTC");
 });
 
 it("the page escapes every value", () => {

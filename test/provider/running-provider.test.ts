@@ -77,6 +77,15 @@ it("a KEK that encrypts to garbage is found by the next proof, and used again on
   expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("done");
 });
 
+it("a refused PIN is reported once, and not as an HSM that is away", async () => {
+  hsm.failure = new KmsError("PIN_REFUSED", "CKR_PIN_INCORRECT; correct the PIN");
+  start(OFTEN);
+  await waitFor(() => running.outage.reason !== undefined, { what: "the outage" });
+  const { ready, lines } = running.readiness();
+  expect(ready).toBe(false);
+  expect(lines).toEqual([expect.stringMatching(/^no login to the HSM for \d+ s: CKR_PIN_INCORRECT; /)]);
+});
+
 it("an outage begins if the KEK is no longer found and no reloaded library finds the token", async () => {
   start(OFTEN);
   await isOk();

@@ -1,6 +1,5 @@
 // Binding, keeping and removing the socket, in this process, so that a test can inspect it between two steps.
 
-import { spawn } from "node:child_process";
 import {
   chmodSync,
   existsSync,
@@ -17,16 +16,13 @@ import {
 } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { bindSocket, type BoundSocket, type SocketSettings } from "../../src/server/socket.js";
 import { keepSocket, type KeptSocket, type SocketObserver } from "../../src/server/kept-socket.js";
+import { SocketProcess } from "../support/socket-process.js";
 import { makeFolder } from "../support/token.js";
-
-const STARTER = fileURLToPath(new URL("../support/socket-starter.mjs", import.meta.url));
 
 let folder: string;
 let path: string;
@@ -137,7 +133,7 @@ describe("binding", () => {
     await bind();
     await expect(bind()).rejects.toMatchObject({
       code: "SOCKET_UNUSABLE",
-      message: `${path} is in use: the peer; stop that process or choose another socket`,
+      message: `${path} is in use: the peer; stop that process ('ss -xlp' shows its pid) or choose another socket`,
     });
     expect(await greeting(path)).toBe("hello");
   });
@@ -188,26 +184,8 @@ describe("binding", () => {
 });
 
 describe("processes that start at the same moment on a socket that was left behind", () => {
-  class Starter {
-    readonly #child = spawn(process.execPath, [STARTER, path], { stdio: ["pipe", "pipe", "inherit"] });
-    readonly #lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
-
-    get pid(): number | undefined {
-      return this.#child.pid;
-    }
-
-    async order(what: "start" | "stop"): Promise<string> {
-      this.#child.stdin.write(`${what}\n`);
-      return String((await this.#lines.next()).value);
-    }
-
-    end(): void {
-      this.#child.kill();
-    }
-  }
-
   it("of processes that start at once on a stale socket, one serves and the others report it", async () => {
-    const starters = Array.from({ length: 4 }, () => new Starter());
+    const starters = Array.from({ length: 4 }, () => new SocketProcess(path));
     try {
       for (let round = 0; round < 40; round++) {
         await leaveStale();

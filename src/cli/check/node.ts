@@ -153,7 +153,7 @@ async function checkSocket({ settings: { socket }, report, probe }: NodeCheck): 
         `${socket.path} is in use: ${peer.description}; only one plugin can serve on it`,
       );
     } else {
-      const text = `${socket.path} is in use: ${peer.description}; stop that process or choose another socket`;
+      const text = `${socket.path} is in use: ${peer.description}; stop that process ('ss -xlp' shows its pid) or choose another socket`;
       throw new KmsError("SOCKET_UNUSABLE", text);
     }
   });

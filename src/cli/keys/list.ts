@@ -76,6 +76,9 @@ async function approvalsOf(settings: Settings): Promise<ApprovalView | undefined
   return (await import("../../admin/approval-view.js")).approvalView(settings);
 }
 
+/** Time after its activation within which some node may not have been asked for its Status yet, in ms. */
+const FRESH_MS = 180_000;
+
 function finish(
   settings: Settings | undefined,
   tokens: readonly Token[],
@@ -196,7 +199,20 @@ function describe(listing: Listing, keys: readonly ListedKey[], several: boolean
     ...away,
     ...listing.differences.map((difference) => `differs: ${difference}`),
     ...(listing.problem === null ? [] : [listing.problem]),
+    ...noteOnFreshKek(listing, now),
   ].join("\n");
+}
+
+/** The token alone does not show whether a node has switched to a KEK that has just become active. */
+function noteOnFreshKek({ keys, nodes }: Listing, now: number): string[] {
+  const active = keys.find(({ state }) => state === "active");
+  const age = now - Date.parse(active?.activation ?? "");
+  return nodes.length === 0 && age < FRESH_MS
+    ? [
+        "note: a node uses the active KEK from its next Status call on; kube-apiserver makes one every minute. " +
+          "To see what the nodes use, add --nodes.",
+      ]
+    : [];
 }
 
 /** Returns an age such as 12d, 3h or 40s, or "in 9m" for a time in the future. */

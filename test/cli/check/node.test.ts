@@ -102,7 +102,7 @@ it("check finds a file in the socket's place, and leaves it alone", async () => 
 it("check finds another process on the socket, and reports a running plugin as such", async () => {
   await listen(socket);
   expect(await problems()).toEqual([
-    `fail socket: ${socket} is in use: the process that listens there has not answered within 5 s; stop that process or choose another socket`,
+    `fail socket: ${socket} is in use: the process that listens there has not answered within 5 s; stop that process ('ss -xlp' shows its pid) or choose another socket`,
   ]);
   for (const server of servers.splice(0)) server.close();
   const plugin = await startServer(
