@@ -14,6 +14,8 @@ import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
+import { KekMemoryFile } from "../hsm/failover/kek-memory-file.js";
+import { NO_KEK_MEMORY } from "../hsm/failover/kek-memory.js";
 import { OperatorPin, verdictOn, type Outdated } from "../hsm/login/operator-pin.js";
 import type { KekName } from "../hsm/wire-calls.js";
 import type { HostProcessOptions } from "../hsm/hosts/spawn-host.js";
@@ -149,13 +151,13 @@ export function openConfigured(
 /** Combines all tokens of the settings into one HSM: the only token, or a failover set. */
 export function combine(
   members: readonly { readonly name: string; readonly hsm: Hsm }[],
-  { hsm: { requestTimeoutMs } }: Settings,
+  { hsm: { requestTimeoutMs }, stateDir }: Settings,
   log: Log,
 ): Hsm {
   const [only] = members;
-  return only !== undefined && members.length === 1
-    ? only.hsm
-    : new FailoverHsm({ members, requestTimeoutMs, log });
+  if (only !== undefined && members.length === 1) return only.hsm;
+  const memory = stateDir === undefined ? NO_KEK_MEMORY : new KekMemoryFile(stateDir);
+  return new FailoverHsm({ members, requestTimeoutMs, memory, log });
 }
 
 /** The configured tokens, not started yet. */

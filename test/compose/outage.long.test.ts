@@ -1,6 +1,6 @@
 // A plugin process during an HSM outage and after it: Status, endpoints and requests.
 
-import { renameSync } from "node:fs";
+import { existsSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 
 import { expect, it } from "vitest";
@@ -80,5 +80,23 @@ it("the plugin continues with the next of several tokens", async () => {
   expect(sealed.keyId).toBe(keyId);
   expect((await one.client.decrypt(sealed, "failover")).toString()).toBe("seed");
   expect(await readyz()).toBe(200);
+  clone.remove();
+});
+
+it("after a restart without the first token, a clone without a fingerprint decrypts", async () => {
+  const clone = new FaultModule(kms.token);
+  clone.set("decrypt-only 0x1081,0x1082,0x1087");
+  await start({ failover: [{ uri: tokenUri(clone, "kms-kek") }], cache: { entries: 0 } });
+  const sealed = await one.client.encrypt(Buffer.from("seed"), "before");
+  const stored = join(one.plugin.stateDir, "failover-keks.json");
+  const hasCanary = (): boolean => existsSync(stored) && readFileSync(stored, "utf8").includes('"digest"');
+  await waitFor(hasCanary, LONG);
+  await one.stop();
+  kms.fault.set("device-error");
+  one.plugin.launch();
+  const decrypted = (): Promise<string> =>
+    one.client.decrypt(sealed, "after").then((seed) => seed.toString());
+  expect(await waitFor(decrypted, LONG)).toBe("seed");
+  kms.fault.clear();
   clone.remove();
 });

@@ -3,27 +3,26 @@
 import type { Log } from "../../log.js";
 import { hasKeyId, isSameKek, mayBeNamed } from "../key-id.js";
 import { PUBLIC_KEY, type KekRecord } from "../port.js";
+import { KekMemory, NO_KEK_MEMORY, type KnownKek } from "./kek-memory.js";
 
 /** What one token showed at its last reading; undefined if it has not been read. */
 export type Reading = readonly KekRecord[] | undefined;
-
-interface Known {
-  readonly keyId: string;
-  readonly rank: number;
-}
 
 /** Decides which keys of the configured tokens are clones, and remembers the value first seen under each name. */
 export class Clones {
   readonly #tokens: readonly string[];
   readonly #log: Log;
-  /** The key_id first seen for each label and CKA_ID; within one round, that of the most preferred token. */
-  readonly #known = new Map<string, Known>();
+  readonly #memory: KekMemory;
   readonly #reported = new Set<string>();
 
-  /** @param tokens names of the tokens for messages, in order of preference */
-  constructor(tokens: readonly string[], log: Log) {
+  /**
+   * @param tokens names of the tokens, in order of preference
+   * @param memory the key_id first seen for each label and CKA_ID; within one round, that of the most preferred token
+   */
+  constructor(tokens: readonly string[], log: Log, memory = new KekMemory(NO_KEK_MEMORY, tokens, log)) {
     this.#tokens = tokens;
     this.#log = log;
+    this.#memory = memory;
   }
 
   /**
@@ -61,27 +60,28 @@ export class Clones {
   }
 
   /** Returns the known key with the label and CKA_ID of this record, if its value is different. */
-  #conflictWith(record: KekRecord, rank: number): Known | undefined {
+  #conflictWith(record: KekRecord, rank: number): KnownKek | undefined {
     // Without a CKA_ID, two keys with one label do not claim to be the same key. Somebody without the PIN may give a
     // public key any label and CKA_ID.
     if (record.ckaId === "" || record.unprotected.includes(PUBLIC_KEY)) return undefined;
-    const name = `${record.label} ${record.ckaId}`;
-    const known = this.#known.get(name);
-    if (known === undefined || known.rank === rank) {
-      this.#known.set(name, { keyId: record.keyId, rank });
+    const token = this.#tokens[rank] ?? "";
+    const known = this.#memory.under(record);
+    if (known === undefined || known.token === token) {
+      const { label, ckaId, keyId } = record;
+      this.#memory.note({ label, ckaId, keyId, token });
       return undefined;
     }
     return hasKeyId(record, known.keyId) ? undefined : known;
   }
 
-  #refuse(record: KekRecord, rank: number, known: Known): string {
+  #refuse(record: KekRecord, rank: number, known: KnownKek): string {
     const token = this.#tokens[rank] ?? "";
     // False if the HSMs compute fingerprints by different methods, or one of them computes none, as without CKA_ENCRYPT.
     const isComparable = !mayBeNamed(record, known.keyId);
     const line = `${record.keyId} ${known.keyId}`;
     if (!this.#reported.has(line)) {
       this.#reported.add(line);
-      const otherToken = this.#tokens[known.rank];
+      const { token: otherToken } = known;
       const { label, keyId } = record;
       this.#log.error(
         { label, token, keyId, otherToken, otherKeyId: known.keyId },

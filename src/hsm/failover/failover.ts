@@ -1,22 +1,26 @@
 // Combines several tokens that hold clones of the KEK into one HSM. The preferred token serves; if it fails or is late,
 // the next one is asked within the same request. The plugin returns to a preferred token only after a while, so that a
 // token that fails repeatedly does not cause repeated switching.
-import { KmsError, type ErrorCode } from "../../errors.js";
+import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
-import { meansHsmAway } from "../away.js";
 import { nextTokenAfterMs } from "../hedging.js";
 import { hasKeyId, onlyMayBeNamed } from "../key-id.js";
+import { CloneProofs } from "./clone-proofs.js";
 import { Clones } from "./clones.js";
+import { KekMemory, NO_KEK_MEMORY, type KekMemoryStore } from "./kek-memory.js";
 import type { MechanismChoice } from "../mechanisms.js";
 import { Member, type MemberOptions } from "./member.js";
 import type { Caller, Hsm, HsmState, CryptRequest, KekRecord, ProbeResult } from "../port.js";
 import { hedge } from "./hedged-request.js";
+import { inTurn, isWorthAnotherToken, type Asked } from "./in-turn.js";
 
 /** The tokens of a failover set, and the time limit for one request over all of them. */
 export interface FailoverOptions {
   /** The tokens in order of preference; at least one. */
   readonly members: readonly MemberOptions[];
   readonly requestTimeoutMs: number;
+  /** What a restart must not forget of the KEKs; nothing is stored if omitted. */
+  readonly memory?: KekMemoryStore;
   readonly log: Log;
 }
 
@@ -25,36 +29,26 @@ const RETURN_AFTER_MS = 60_000;
 /** Number of request timeouts for which a reading waits for a slow token once another token has been read. */
 const SLOW_READING = 2;
 
-/** Errors that another token might not return. */
-const MAY_DIFFER: ReadonlySet<ErrorCode> = new Set(["OVERLOADED", "KEY_MISSING", "KEY_UNKNOWN"]);
-
-/** Returns whether another token may succeed after this error. */
-function isWorthAnotherToken(error: KmsError): boolean {
-  return meansHsmAway(error) || MAY_DIFFER.has(error.code);
-}
-
-/** The tokens to ask, in this order, and the KEK by the key_id under which they hold it. */
-interface Asked {
-  readonly keyId: string;
-  readonly members: readonly Member[];
-}
-
 /** Implements the HSM port over several tokens that hold the same KEKs. */
 export class FailoverHsm implements Hsm {
   readonly #members: readonly Member[];
   readonly #options: FailoverOptions;
   readonly #clones: Clones;
+  readonly #memory: KekMemory;
+  readonly #proofs: CloneProofs;
   /** The KEKs of the last reading, without keys that only look like clones. */
   #keks: readonly { readonly record: KekRecord }[] = [];
+  /** Whether a token holds a key that only looks like a clone. */
+  #hasRefused = false;
   #serving = 0;
 
   constructor(options: FailoverOptions) {
     this.#options = options;
     this.#members = options.members.map((member) => new Member(member, options.requestTimeoutMs));
-    this.#clones = new Clones(
-      options.members.map(({ name }) => name),
-      options.log,
-    );
+    const names = options.members.map(({ name }) => name);
+    this.#memory = new KekMemory(options.memory ?? NO_KEK_MEMORY, names, options.log);
+    this.#clones = new Clones(names, options.log, this.#memory);
+    this.#proofs = new CloneProofs(this.#members, this.#memory);
   }
 
   encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
@@ -64,21 +58,33 @@ export class FailoverHsm implements Hsm {
   }
 
   async decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    const keyId = this.#presentKeyId(request.keyId);
-    const members = this.#order((member) => member.decrypts(keyId));
+    const { keyId, members } = this.#decrypters(request.keyId);
     const plaintext = await this.#crypt({ keyId, members, caller }, (hsm, asker) =>
       hsm.decrypt(request, asker),
     );
-    // A canary, which another token has encrypted, shows whether a token holds the KEK under another key_id.
-    if (caller.isProof === true) for (const member of this.#members) void member.tryKek(request, plaintext);
+    if (caller.isProof === true) void this.#proofs.proveAgain(request);
     return plaintext;
   }
 
-  /** Returns the present key_id of the KEK that decrypts what is stored under a key_id, which it may have had earlier. */
-  #presentKeyId(keyId: string): string {
-    // Not by what a token holds: that may be a key that only looks like a clone.
-    if (this.#keks.some(({ record }) => hasKeyId(record, keyId))) return keyId;
-    return onlyMayBeNamed(this.#keks, keyId)?.record.keyId ?? keyId;
+  /**
+   * Returns whom to ask for what is stored under a key_id, and the key_id that the KEK has now.
+   * @throws KmsError if only a key has it that is refused, or that may never have had it
+   */
+  #decrypters(keyId: string): Asked {
+    const asked = (name: string): Asked => ({
+      keyId: name,
+      members: this.#order((member) => member.decrypts(name)),
+    });
+    if (this.#keks.some(({ record }) => hasKeyId(record, keyId))) return asked(keyId);
+    const present = onlyMayBeNamed(this.#keks, keyId)?.record.keyId;
+    if (present === undefined && !this.#hasRefused) return asked(keyId);
+    const proven = this.#members.filter((member) => member.isProven(keyId));
+    if (present !== undefined && proven.length > 0) return { keyId: present, members: proven };
+    // The token that has not been read may show the KEK that has this key_id.
+    const unread = this.#unread();
+    if (unread !== undefined) throw unread;
+    if (present !== undefined && this.#memory.questionOf(keyId) === undefined) return asked(present);
+    throw new KmsError("KEY_UNKNOWN", `no key has been proven to be the KEK ${keyId}`);
   }
 
   /** Reads all tokens and returns the KEKs that they hold together, without keys that only look like clones. */
@@ -95,15 +101,19 @@ export class FailoverHsm implements Hsm {
     const failure = await this.#enough(this.#members.map(read));
     this.#choose();
     if (failure !== undefined) throw failure;
+    await this.#proofs.proveUnshown();
     const found = new Map<string, KekRecord>();
-    for (const records of this.#clones.genuine(this.#members.map(({ reading }) => reading))) {
-      for (const record of records ?? []) {
-        const name = `${record.keyId} ${record.label}`;
-        if (!found.has(name)) found.set(name, record);
-      }
-    }
+    const add = (record: KekRecord): void => {
+      const name = `${record.keyId} ${record.label}`;
+      if (!found.has(name)) found.set(name, record);
+    };
+    const genuine = this.#clones.genuine(this.#members.map(({ reading }) => reading));
+    for (const record of genuine.flat()) if (record !== undefined) add(record);
+    for (const record of this.#proofs.provenClones([...found.values()])) add(record);
+    this.#memory.save();
     const records = [...found.values()];
     this.#keks = records.map((record) => ({ record }));
+    this.#hasRefused = genuine.some((kept, rank) => kept?.length !== this.#members[rank]?.reading?.length);
     return records;
   }
 
@@ -221,17 +231,4 @@ export class FailoverHsm implements Hsm {
     const next = this.#members.findIndex((other) => other !== member && other.state.up);
     if (this.#members[this.#serving] === member && next >= 0) this.#serve(next);
   }
-}
-
-async function inTurn<T>({ keyId, members }: Asked, use: (hsm: Hsm) => Promise<T>): Promise<T> {
-  let failure = new KmsError("HSM_UNAVAILABLE", "no token is configured");
-  for (const member of members) {
-    try {
-      return await member.use(keyId, use);
-    } catch (error) {
-      failure = KmsError.from(error);
-      if (!isWorthAnotherToken(failure)) throw failure;
-    }
-  }
-  throw failure;
 }

@@ -4,9 +4,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Reading } from "./clones.js";
+import type { KekMemory } from "./kek-memory.js";
 import { meansHsmAway } from "../away.js";
 import { onlyMayBeNamed } from "../key-id.js";
-import { PROOF_CALLER, type CryptRequest, type Hsm, type HsmState, type KekRecord } from "../port.js";
+import { PROOF_CALLER, type Hsm, type HsmState, type KekRecord } from "../port.js";
 
 /** Interval of readings while a missing KEK is not confirmed, in ms. */
 const DOUBTED_INTERVAL_MS = 1_000;
@@ -53,40 +54,49 @@ export class Member {
     return this.#keyIds.has(keyId);
   }
 
-  /** Returns whether the token holds a KEK, or has shown that it decrypts under it, although its key_id there is another. */
+  /** Returns whether the token holds a KEK, under this key_id or, as it has proven, under another. */
   decrypts(keyId: string): boolean {
-    const similar = this.#similarTo(keyId);
-    return this.holds(keyId) || (similar !== undefined && this.#proven.get(keyId) === similar);
+    return this.holds(keyId) || this.isProven(keyId);
+  }
+
+  /** Returns whether the token has opened the canary of a KEK that it shows under another key_id. */
+  isProven(keyId: string): boolean {
+    const similar = this.similarTo(keyId)?.keyId;
+    return similar !== undefined && this.#proven.get(keyId) === similar;
   }
 
   /**
    * Finds out whether the token holds a KEK whose key_id there is another, by a fingerprint that cannot be compared: only
-   * the KEK opens what another token has encrypted under it. Never throws.
+   * the KEK opens its canary. Never throws.
    */
-  async tryKek(request: CryptRequest, plaintext: Uint8Array): Promise<void> {
-    const { keyId } = request;
-    const similar = this.#similarTo(keyId);
-    if (similar === undefined) return;
-    const expected = Buffer.from(plaintext);
+  async tryKek(keyId: string, memory: KekMemory): Promise<void> {
+    const similar = this.similarTo(keyId)?.keyId;
+    const question = memory.questionOf(keyId);
+    if (similar === undefined || question === undefined) return;
     try {
-      const opened = await this.#hsm.decrypt(request, PROOF_CALLER);
-      const isSame = opened.equals(expected);
-      opened.fill(0);
-      if (isSame) this.#proven.set(keyId, similar);
+      const opened = await this.#hsm.decrypt(question, PROOF_CALLER);
+      if (memory.isAnswer(keyId, opened)) this.#proven.set(keyId, similar);
       else this.#proven.delete(keyId);
+      opened.fill(0);
     } catch (error) {
       // A token that is away says nothing about its keys.
       if (!meansHsmAway(KmsError.from(error))) this.#proven.delete(keyId);
-    } finally {
-      expected.fill(0);
     }
   }
 
-  /** Returns the key_id of the token's only KEK that may be the one a key_id names, which the token does not hold. */
-  #similarTo(keyId: string): string | undefined {
+  /** Has the token encrypt the canary of a KEK that it holds, unless there is one. Never throws. */
+  async addCanary(keyId: string, mechanism: number, memory: KekMemory): Promise<void> {
+    if (!this.holds(keyId) || !this.state.up) return;
+    await memory
+      .addCanary(keyId, mechanism, (request) => this.#hsm.encrypt(request, PROOF_CALLER))
+      .catch(() => undefined);
+  }
+
+  /** Returns the token's only KEK that may be the one a key_id names, which the token does not hold. */
+  similarTo(keyId: string): KekRecord | undefined {
     if (this.holds(keyId)) return undefined;
     const keks = this.#reading?.map((record) => ({ record })) ?? [];
-    return onlyMayBeNamed(keks, keyId)?.record.keyId;
+    return onlyMayBeNamed(keks, keyId)?.record;
   }
 
   get state(): HsmState {

@@ -4,7 +4,9 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 
 import { FailoverHsm } from "../../../src/hsm/failover/failover.js";
+import type { KekMemoryStore } from "../../../src/hsm/failover/kek-memory.js";
 import { PATIENT_CALLER, PROOF_CALLER, type CryptRequest } from "../../../src/hsm/port.js";
+import { associatedData, CHECKED_FORMAT, PLAIN_FORMAT } from "../../../src/provider/envelope.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
 import { FaultModule } from "../../support/fault-module.js";
@@ -53,6 +55,7 @@ let keyId: string;
 let original: SoftHsm;
 
 beforeEach(async () => {
+  stored = undefined;
   original = newToken("first");
   first = behindFault(original);
   const maker = openToken(original);
@@ -66,15 +69,24 @@ afterEach(async () => {
   for (const softHsm of softHsms.splice(0)) softHsm.remove();
 });
 
+/** What the failover sets of a test store, as in a state directory. */
+let stored: object | undefined;
+const memory: KekMemoryStore = { load: () => stored, save: (document) => (stored = document) };
+
+/** Starts a failover set of the first token and a second one, as a start of the plugin does. */
+function start(second: TestToken): FailoverHsm {
+  const members = [
+    { name: "first", hsm: open(first) },
+    { name: "second", hsm: open(second) },
+  ];
+  return new FailoverHsm({ members, requestTimeoutMs: 5_000, memory, log: SILENT });
+}
+
 /** Combines the first token with a second one, which computes no fingerprint. */
 async function combine(second: TestToken): Promise<{ failover: FailoverHsm; second: FaultModule }> {
   const behind = behindFault(second);
   behind.set(NO_FINGERPRINT);
-  const members = [
-    { name: "first", hsm: open(first) },
-    { name: "second", hsm: open(behind) },
-  ];
-  const failover = new FailoverHsm({ members, requestTimeoutMs: 5_000, log: SILENT });
+  const failover = start(behind);
   expect((await failover.listKeks()).map((record) => record.keyId)).toEqual([keyId]);
   return { failover, second: behind };
 }
@@ -132,4 +144,60 @@ it("a key of another value never decrypts for a KEK, by its key_id or by an earl
   expect(await codeOf(failover.decrypt(request(earlier, forged), PATIENT_CALLER))).toBe("KEY_UNKNOWN");
   first.set("device-error");
   expect(await codeOf(failover.decrypt(request(keyId, body), PATIENT_CALLER))).toMatch(AWAY);
+});
+
+it("after a restart without the first token, a clone that opened a canary before decrypts", async () => {
+  const { failover, second } = await combine(new SoftHsmClone(original, "second"));
+  const body = Buffer.from(await failover.encrypt(request(keyId, SEED), PATIENT_CALLER));
+  await prove(failover, second);
+  first.set("device-error");
+  const restarted = start(second);
+  expect(await restarted.listKeks()).toMatchObject([{ keyId, heldBy: ["second"] }]);
+  expect(Buffer.from(await restarted.decrypt(request(keyId, body), PATIENT_CALLER))).toEqual(SEED);
+  expect(await codeOf(restarted.encrypt(request(keyId, SEED), PATIENT_CALLER))).toMatch(AWAY);
+});
+
+it("after a restart without the first token, a key of another value decrypts nothing", async () => {
+  const planted = newToken("second");
+  const maker = openToken(planted);
+  const other = await maker.hsm.generate({ label: LABEL, ckaId: CKA_ID, kind: "aes" });
+  const forged = Buffer.from(await maker.hsm.encrypt(request(other.keyId, SEED), PATIENT_CALLER));
+  await maker.hsm.stop(200);
+  const { failover, second } = await combine(planted);
+  await prove(failover, second);
+  first.set("device-error");
+  const restarted = start(second);
+  expect(await restarted.listKeks()).toEqual([]);
+  for (const name of [keyId, other.keyId, `${CKA_ID}.n`]) {
+    expect([name, await codeOf(restarted.decrypt(request(name, forged), PATIENT_CALLER))]).toEqual([
+      name,
+      expect.stringMatching(AWAY),
+    ]);
+  }
+  first.clear();
+  const isBack = async (): Promise<boolean> => (await restarted.listKeks())[0]?.keyId === keyId;
+  await waitFor(isBack, { what: "the first token again", timeoutMs: 30_000 });
+});
+
+it("without a canary, a key without a fingerprint decrypts nothing while a token is unread", async () => {
+  const { failover, second } = await combine(new SoftHsmClone(original, "second"));
+  const body = Buffer.from(await failover.encrypt(request(keyId, SEED), PATIENT_CALLER));
+  stored = undefined;
+  first.set("device-error");
+  const restarted = start(second);
+  await restarted.listKeks();
+  expect(await codeOf(restarted.decrypt(request(keyId, body), PATIENT_CALLER))).toMatch(AWAY);
+});
+
+it("a stored canary never decrypts as a seed", async () => {
+  const { failover, second } = await combine(new SoftHsmClone(original, "second"));
+  await prove(failover, second);
+  const { canaries } = stored as { canaries: { mechanism: number; body: string }[] };
+  expect(canaries).toHaveLength(1);
+  const [{ mechanism, body } = { mechanism: 0, body: "" }] = canaries;
+  for (const version of [PLAIN_FORMAT, CHECKED_FORMAT] as const) {
+    const aad = associatedData(version, mechanism, keyId);
+    const seed = { keyId, mechanism, aad, data: Buffer.from(body, "base64") };
+    expect(await codeOf(failover.decrypt(seed, PATIENT_CALLER))).toBe("NOT_AUTHENTIC");
+  }
 });
