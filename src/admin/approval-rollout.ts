@@ -7,8 +7,9 @@ import { formatApproval, type Approval } from "../approvals/proposal.js";
 import { checkClusterName } from "../config/cluster-name.js";
 import { sshNodeOf, type SshNode } from "../config/node-address.js";
 import { KmsError } from "../errors.js";
+import { mayHaveHadKeyId } from "../hsm/key-id.js";
 import { collapseSpaces, truncate } from "../untrusted-text.js";
-import { readNode } from "./node-client.js";
+import { readNode, type NodeKey } from "./node-client.js";
 import { sshRun } from "./ssh-tunnel.js";
 
 /** Time for ssh and the command on the node, in ms. */
@@ -38,16 +39,21 @@ export interface NodeDelivery {
   readonly problem: string | null;
 }
 
-/** Delivers an approval to all nodes at the same time; never throws. @param readMs for a plugin to read it */
+/**
+ * Delivers an approval to all nodes at the same time; never throws.
+ * @param readMs for a plugin to read it
+ * @param deliveryMs for ssh and the command on the node
+ */
 export function deliverToNodes(
   nodes: readonly URL[],
   approval: Approval,
-  readMs = READ_MS,
+  { readMs = READ_MS, deliveryMs = DELIVERY_MS } = {},
 ): Promise<NodeDelivery[]> {
   return Promise.all(
     nodes.map(async (url) => {
       const ssh = sshNodeOf(url);
-      const failure = ssh === undefined ? undefined : await deliverOver(ssh, remoteCommand(url), approval);
+      const failure =
+        ssh === undefined ? undefined : await deliverOver(ssh, remoteCommand(url), approval, deliveryMs);
       if (failure !== undefined) return unfinished(url, { isDelivered: false, problem: failure });
       return follow(url, approval, ssh === undefined ? 0 : readMs);
     }),
@@ -59,7 +65,12 @@ function unfinished(url: URL, what: Pick<NodeDelivery, "isDelivered" | "problem"
 }
 
 /** Returns why the node has not stored it; undefined if it has. */
-async function deliverOver(node: SshNode, command: string, approval: Approval): Promise<string | undefined> {
+async function deliverOver(
+  node: SshNode,
+  command: string,
+  approval: Approval,
+  limitMs: number,
+): Promise<string | undefined> {
   const { args, env } = sshRun(node, command);
   const child = spawn("ssh", args, { env, stdio: ["pipe", "ignore", "pipe"] });
   let text = "";
@@ -68,7 +79,11 @@ async function deliverOver(node: SshNode, command: string, approval: Approval): 
   });
   child.stdin.on("error", () => undefined);
   child.stdin.end(formatApproval(approval));
-  const timer = setTimeout(() => child.kill(), DELIVERY_MS);
+  // A process that ssh has started, such as a proxy, may keep standard error open after ssh was killed.
+  const timer = setTimeout(() => {
+    child.kill("SIGKILL");
+    child.stderr.destroy();
+  }, limitMs);
   const code = await new Promise<number | Error | null>((resolve) => {
     child.once("error", resolve).once("close", resolve);
   });
@@ -96,6 +111,21 @@ async function follow(url: URL, { proposal }: Approval, readMs: number): Promise
   }
 }
 
+/** Returns the KEK, which the node's token may name by another method; never another KEK with its label. */
+function listed(keys: readonly NodeKey[], keyId: string, label: string): NodeKey | undefined {
+  const all = keys.map((one) => one.keyId);
+  return (
+    keys.find((one) => one.keyId === keyId) ??
+    keys.find((one) => one.label === label && mayHaveHadKeyId([one.keyId], keyId, all))
+  );
+}
+
+function unlisted(keys: readonly NodeKey[], label: string): string {
+  const other = keys.find((one) => one.label === label);
+  if (other === undefined) return "its plugin does not list the KEK";
+  return `its plugin lists another KEK with this label, key_id ${other.keyId}: find out who made it`;
+}
+
 async function ask(
   url: URL,
   keyId: string,
@@ -103,8 +133,8 @@ async function ask(
 ): Promise<Pick<NodeDelivery, "isApproved" | "problem">> {
   try {
     const { keys } = await readNode(url);
-    const key = keys.find((one) => one.keyId === keyId) ?? keys.find((one) => one.label === label);
-    if (key === undefined) return { isApproved: null, problem: "its plugin does not list the KEK" };
+    const key = listed(keys, keyId, label);
+    if (key === undefined) return { isApproved: null, problem: unlisted(keys, label) };
     return { isApproved: key.notApproved === null, problem: key.notApproved };
   } catch (error) {
     return { isApproved: null, problem: KmsError.from(error).message };

@@ -12,7 +12,7 @@ import {
   requireUnexpired,
   type Proposal,
 } from "../approvals/proposal.js";
-import { refused } from "../approvals/refused.js";
+import { refused, refusedOf } from "../approvals/refused.js";
 import { useOnce } from "../approvals/used-approvals.js";
 import type { Settings } from "../config/settings.js";
 import { tokenNames } from "../config/token-names.js";
@@ -71,11 +71,14 @@ export function requireGiven(
     if (needed === 0) return undefined;
     throw refused(`the policy requires ${needed} approvers for "${operation}"; ${HOW_TO_PROPOSE[operation]}`);
   }
-  const approval = parseApproval(readDocument(file));
-  const { proposal } = approval;
-  requireUnexpired(proposal);
-  requireOperation(proposal, operation);
-  return { proposal, approvers: requireQuorum(policy, approval) };
+  const text = readDocument(file);
+  return refusedOf(file, () => {
+    const approval = parseApproval(text);
+    const { proposal } = approval;
+    requireUnexpired(proposal);
+    requireOperation(proposal, operation);
+    return { proposal, approvers: requireQuorum(policy, approval) };
+  });
 }
 
 const THEN = "have it signed, and give the file with --approval";

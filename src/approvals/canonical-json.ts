@@ -25,5 +25,5 @@ function canonical(value: unknown): string {
     const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
     return `{${members.map(([name, member]) => `${canonical(name)}:${canonical(member)}`).join(",")}}`;
   }
-  throw refused("a value in it has no canonical form");
+  throw refused("a value in it has no canonical form: a fraction, or a text with half of a surrogate pair");
 }

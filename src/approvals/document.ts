@@ -4,7 +4,7 @@ import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { codeOf } from "../files/file-error.js";
 import { readAtMost } from "../files/read-into.js";
-import { truncate } from "../untrusted-text.js";
+import { oneLine, truncate } from "../untrusted-text.js";
 import { refused } from "./refused.js";
 import { MAX_SIGNATURE } from "./ssh-signature.js";
 
@@ -37,25 +37,31 @@ export function formatSecond(ms: number): string | undefined {
   return `${new Date(Math.floor(ms / 1000) * 1000).toISOString().slice(0, 19)}Z`;
 }
 
-/** Parses a document. @throws KmsError NOT_APPROVED that names its fields at fault */
+/**
+ * Parses a document.
+ * @param maker the command that writes such a document
+ * @throws KmsError NOT_APPROVED that names its fields at fault
+ */
 export function parseDocument<Schema extends z.ZodType>(
   schema: Schema,
   text: string,
   what: string,
+  maker: string,
 ): z.output<Schema> {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw refused(`${what} is not JSON`, error);
+    throw refused(`${what} is not JSON; give a file that '${maker}' wrote`, error);
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const where = truncate(issue?.path.map(String).join(".") ?? "", 80);
-  throw refused(
-    `${what} is invalid${where === "" ? "" : ` at ${where}`}: ${truncate(issue?.message ?? "", 200)}`,
-  );
+  if (where === "type") throw refused(`it is not ${what}; give a file that '${maker}' wrote`);
+  // The message repeats the names of unknown fields.
+  const problem = truncate(oneLine(issue?.message ?? ""), 200);
+  throw refused(`${what} is invalid${where === "" ? "" : ` at ${where}`}: ${problem}`);
 }
 
 /** Returns the digest of a file that an operator names. @throws KmsError CONFIG_INVALID if it cannot be read */

@@ -10,7 +10,14 @@ import { oneLine, truncate } from "../untrusted-text.js";
 import { formatSecond } from "./document.js";
 import { loadPolicy, type PolicySource } from "./policy-file.js";
 import type { Policy } from "./policy.js";
-import { countsFrom, neededFor, parseApproval, requireQuorum, type Approval } from "./proposal.js";
+import {
+  countsFrom,
+  neededFor,
+  parseApproval,
+  requireInstantCovered,
+  requireQuorum,
+  type Approval,
+} from "./proposal.js";
 import { refused } from "./refused.js";
 
 /** Maximum number of files that are read, in the order of their names. */
@@ -56,7 +63,7 @@ export class NodeApprovals {
   #policy: Policy | undefined;
   #findings: readonly Finding[] = [];
   #seen = "";
-  /** When the first approval that was dated ahead begins to count, in ms since the epoch. */
+  /** When an approval that was dated ahead begins to count, or a person's no longer do, in ms since the epoch. */
   #judgeAgainAt = Infinity;
   #problem: string | undefined;
 
@@ -69,7 +76,7 @@ export class NodeApprovals {
     return this.#problem;
   }
 
-  /** Reads what has changed, and judges again when an approval that was dated ahead begins to count. Never throws. */
+  /** Reads what has changed, and judges again at times that change whose approvals count. Never throws. */
   refresh(): void {
     try {
       const files = this.#fingerprint();
@@ -77,8 +84,10 @@ export class NodeApprovals {
       if (files === this.#seen && asOf < this.#judgeAgainAt) return;
       this.#policy = loadPolicy(this.#options).policy;
       this.#findings = this.#readAll(this.#policy);
+      // Without the ends, a node that was restarted after one would decide otherwise than the rest.
       const starts = this.#findings.map(({ approval }) => countsFrom(approval.proposal));
-      this.#judgeAgainAt = Math.min(...starts.filter((start) => start > asOf));
+      const ends = this.#policy.people.map(({ expires }) => Date.parse(expires ?? ""));
+      this.#judgeAgainAt = Math.min(...[...starts, ...ends].filter((time) => time > asOf));
       this.#seen = files;
       this.#report(undefined);
     } catch (error) {
@@ -170,12 +179,10 @@ export function requireActivation(
   approval: Approval,
   tokens: readonly string[],
 ): readonly string[] {
-  const { operation, activation, expires, token } = approval.proposal;
+  const { operation, token } = approval.proposal;
   if (operation !== "activate") throw refused(`it approves "${operation}", not the activation`);
   if (!tokens.includes(token)) throw refused(`it is for token "${oneLine(token)}"`);
-  if (Date.parse(activation ?? "") > Date.parse(expires)) {
-    throw refused(`it expires at ${expires}, before the KEK's activation`);
-  }
+  requireInstantCovered(approval.proposal);
   return requireQuorum(policy, approval);
 }
 

@@ -41,7 +41,7 @@ export interface PolicyQuorum {
 
 /** Parses a chain, without deciding whether it is valid. @throws KmsError NOT_APPROVED */
 export function parseChain(text: string): PolicyChain {
-  return parseDocument(chainSchema, text, "the policy");
+  return parseDocument(chainSchema, text, "the policy", "approvals policy init");
 }
 
 /** Returns a chain of unsigned or signed versions as it is stored. */
@@ -125,16 +125,18 @@ function divide(
   return { own, old };
 }
 
+const SIGN = "have the others sign it with 'approvals policy sign'";
+
 /** @throws KmsError NOT_APPROVED if people are missing */
 function requireQuorum({ version, own, ownNeeded, before, beforeNeeded }: PolicyQuorum): void {
   const list = (names: readonly string[]): string => names.join(", ") || "nobody";
   if (before.length < beforeNeeded) {
     throw refused(
-      `version ${version} of the policy is signed by ${before.length} of ${beforeNeeded} approvers of version ${version - 1} (${list(before)})`,
+      `version ${version} of the policy is signed by ${before.length} of ${beforeNeeded} approvers of version ${version - 1} (${list(before)}); ${SIGN}`,
     );
   }
   if (own.length >= ownNeeded) return;
   throw refused(
-    `version ${version} of the policy is signed by ${own.length} of its ${ownNeeded} approvers (${list(own)})`,
+    `version ${version} of the policy is signed by ${own.length} of its ${ownNeeded} approvers (${list(own)}); ${SIGN}`,
   );
 }

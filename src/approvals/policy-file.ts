@@ -8,7 +8,7 @@ import { digest, readDocument } from "./document.js";
 import { recall } from "./node-memory.js";
 import { parseChain, verifyChain, type PolicyInForce } from "./policy-chain.js";
 import type { Policy } from "./policy.js";
-import { refused } from "./refused.js";
+import { refused, refusedOf } from "./refused.js";
 
 const SEEN = "policy-seen.json";
 
@@ -31,14 +31,16 @@ export interface PolicySource {
  */
 export function loadPolicy({ policy: path, root, stateDir }: PolicySource): PolicyInForce {
   // A plugin reads it while it serves: opening must not block.
-  const inForce = verifyChain(parseChain(readDocument(path, readRegular)), root);
+  const text = readDocument(path, readRegular);
+  const inForce = refusedOf(path, () => verifyChain(parseChain(text), root));
   if (stateDir !== undefined) remember(join(stateDir, SEEN), inForce);
   return inForce;
 }
 
 /** Reads and verifies a policy that an operator names, whatever its first version. @throws KmsError as `loadPolicy` */
 export function readPolicy(path: string): Policy {
-  return verifyChain(parseChain(readDocument(path)), undefined).policy;
+  const text = readDocument(path);
+  return refusedOf(path, () => verifyChain(parseChain(text), undefined)).policy;
 }
 
 function remember(path: string, { policy: { version }, digests }: PolicyInForce): void {

@@ -2,7 +2,7 @@
 // content that people sign; policy-chain.ts decides whether it is in force.
 import { z } from "zod";
 import { digest, instant, keyId, name } from "./document.js";
-import { refused } from "./refused.js";
+import { refused, refusedOf } from "./refused.js";
 import { keyLine, readKeyLine } from "./ssh-key.js";
 
 /** What can require approvals. "policy" is a new version of the policy, "activate" the first use of a KEK. */
@@ -82,7 +82,7 @@ export function checkPolicy({ people, thresholds, version, previous }: Policy): 
 
 /** Returns the material of a person's key, which must be written without options and comment. @throws NOT_APPROVED */
 function materialOf(person: Person, line: string): string {
-  const key = readKeyLine(line);
+  const key = refusedOf(`a key of ${person.name}`, () => readKeyLine(line));
   if (keyLine(key) !== line) throw refused(`a key of ${person.name} is not written as "type base64"`);
   return key.material;
 }

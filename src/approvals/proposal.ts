@@ -68,7 +68,7 @@ const WITHOUT_KEK: readonly Operation[] = ["rotate", "recover", "renew"];
 
 /** Parses an approval and checks its fields, without verifying signatures. @throws KmsError NOT_APPROVED */
 export function parseApproval(text: string): Approval {
-  const approval = parseDocument(approvalSchema, text, "the approval");
+  const approval = parseDocument(approvalSchema, text, "the approval", "approvals propose");
   const { operation, keyId: kek, activation, object, report, created, expires } = approval.proposal;
   const validity = Date.parse(expires) - Date.parse(created);
   if (validity <= 0) throw refused(`the approval expires at ${expires}, before it was created`);
@@ -100,6 +100,23 @@ export function renewalLabel({ set, epoch }: { readonly set: string; readonly ep
 /** Returns whether a proposal has expired; the approval of an activation stays valid for instants before that. */
 export function isExpired({ expires }: Proposal): boolean {
   return Date.parse(expires) <= Date.now();
+}
+
+/**
+ * Requires that the approval of an activation expires no earlier than its instant: every node refuses it otherwise.
+ * @throws KmsError NOT_APPROVED
+ */
+export function requireInstantCovered({ operation, activation, expires }: Proposal): void {
+  if (operation !== "activate" || Date.parse(activation ?? "") <= Date.parse(expires)) return;
+  throw refused(
+    `it expires at ${expires}, before the KEK's activation at ${activation}; propose it with a longer --valid, at most 168h, or nearer to the activation`,
+  );
+}
+
+/** Returns whether an approval with its quorum permits something: nobody can use one that came too late. */
+export function isUsable(proposal: Proposal): boolean {
+  if (proposal.operation !== "activate") return !isExpired(proposal);
+  return Date.parse(proposal.activation ?? "") <= Date.parse(proposal.expires);
 }
 
 /** Requires that a proposal has not expired. @throws KmsError NOT_APPROVED */

@@ -73,7 +73,7 @@ export function readKey(bytes: Buffer): SshKey {
  */
 export function readKeyLine(line: string): SshKey {
   const [, name, base64 = ""] = /^(\S+) ([A-Za-z0-9+/]+={0,2})(?: [^\n]*)?\n?$/.exec(line) ?? [];
-  if (name === undefined) throw refused("is not a public key of SSH; give the line of a .pub file");
+  if (name === undefined) throw refused("it is not a public key of SSH; give a .pub file");
   const key = readKey(canonicalBase64(base64));
   if (key.type !== name) throw refused("the key is of another type than its line says");
   return key;

@@ -100,6 +100,24 @@ it("a node refuses an approval that was dated ahead until its date has come", ()
   expect(running.refusalOf(KEK)).toBeUndefined();
 });
 
+it("a running node stops counting a person who expires, as a restarted one does", () => {
+  const now = vi.spyOn(Date, "now").mockReturnValue(NOW);
+  const people = FIRST.people.map((one) =>
+    one.name === "bob" ? { ...one, expires: "2026-11-21T09:30:00Z" } : one,
+  );
+  const second = { ...FIRST, people, version: 2, previous: digestOf(FIRST), issued: "2026-11-02T00:00:00Z" };
+  writePolicy(signedBy(FIRST, "alice", "bob"), signedBy(second, "alice", "bob"));
+  deliver(approvalBy(["olga", "alice", "bob"]));
+  const running = node();
+  now.mockReturnValue(Date.UTC(2026, 10, 21, 9, 29, 59, 999));
+  running.refresh();
+  expect(running.refusalOf(KEK)).toBeUndefined();
+  now.mockReturnValue(Date.UTC(2026, 10, 21, 9, 30));
+  running.refresh();
+  expect(running.refusalOf(KEK)).toMatch("bob expired at 2026-11-21T09:30:00Z");
+  expect(node().refusalOf(KEK)).toMatch("bob expired at 2026-11-21T09:30:00Z");
+});
+
 it("a valid approval permits a KEK beside a refused one and other files", () => {
   deliver(approvalBy(["olga", "alice"]), "a");
   deliver(approvalBy(["olga", "alice", "bob"]), "b");

@@ -1,13 +1,15 @@
 // `approvals deliver --nodes`: through a real sshd to nodes, whose plugins are asked afterwards.
 
-import { chmodSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 
+import { deliverToNodes } from "../../src/admin/approval-rollout.js";
 import { digestOf } from "../../src/approvals/canonical-json.js";
 import { formatChain } from "../../src/approvals/policy-chain.js";
 import { formatApproval } from "../../src/approvals/proposal.js";
+import { parseNodeAddresses } from "../../src/config/node-address.js";
 import { approvalBy, policyOf, signedBy } from "../support/approvers.js";
 import { runCommand } from "../support/command.js";
 import { ACTIVE, FakeNodes, standby } from "../support/fake-nodes.js";
@@ -71,6 +73,39 @@ it("approvals deliver --nodes stores an approval through ssh, and asks each plug
   });
   expect(code).toBe(1);
   expect(readdirSync(file("state")).filter((name) => name.startsWith("approval-"))).toHaveLength(1);
+});
+
+const ID = "0193.c0123456789abcdef0123456789abcdef";
+const ROGUE = "0193.cffffffffffffffffffffffffffffffff";
+
+it("approvals deliver --nodes takes no other KEK with the same label for the approved one", async () => {
+  const approval = approvalBy(["olga", "alice", "bob"], { keyId: ID }, Date.now());
+  const { label } = approval.proposal;
+  const listing = (keyId: string): Promise<URL> =>
+    nodes.node({ keys: [{ ...standby(keyId), label, notApproved: null }, ACTIVE] });
+  const sameByAnotherMethod = "0193.gffffffffffffffffffffffffffffffff";
+  const urls = [await listing(ROGUE), await listing(sameByAnotherMethod)];
+  const [rogue, same] = await deliverToNodes(urls, approval);
+  expect(rogue).toMatchObject({ isApproved: null, problem: expect.stringContaining(ROGUE) as string });
+  expect(same).toMatchObject({ isApproved: true, problem: null });
+});
+
+it("approvals deliver --nodes ends in time though a process of ssh keeps its output open", async () => {
+  const bin = file("bin");
+  mkdirSync(bin);
+  const left = file("left");
+  writeFileSync(join(bin, "ssh"), `#!/bin/sh\nsleep 600 &\necho $! >${left}\nwait\n`, { mode: 0o755 });
+  const [node] = parseNodeAddresses(["ssh://root@cp-1"]);
+  if (node === undefined) throw new Error("no address");
+  const path = process.env["PATH"];
+  process.env["PATH"] = `${bin}:${path}`;
+  try {
+    const [delivery] = await deliverToNodes([node], approvalBy(["olga"]), { deliveryMs: 500 });
+    expect(delivery).toMatchObject({ isDelivered: false, problem: "no answer in time" });
+  } finally {
+    process.env["PATH"] = path;
+    process.kill(Number(readFileSync(left, "utf8")));
+  }
 });
 
 it("approvals deliver --nodes reports why a node refuses an approval", async () => {

@@ -1,12 +1,10 @@
 // The commands for approvals, with the real ssh-keygen: from a first policy to an approval that a node accepts, and what
 // they refuse on the way.
 
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { beforeAll, expect, it } from "vitest";
 
 import { deliverApproval } from "../../src/admin/approval-delivery.js";
 import { approvalCheck, requireApprovalEarly } from "../../src/admin/approval-check.js";
@@ -15,39 +13,17 @@ import { digestOf } from "../../src/approvals/canonical-json.js";
 import { parseApproval } from "../../src/approvals/proposal.js";
 import { parseChain } from "../../src/approvals/policy-chain.js";
 import type { Settings } from "../../src/config/settings.js";
-import { runCommand } from "../support/command.js";
-
-const folder = mkdtempSync(join(tmpdir(), "approvals-cli-"));
-const file = (name: string): string => join(folder, name);
-const POLICY = file("policy.json");
-const KEK = "0193.c0123456789abcdef0123456789abcdef";
-
-const POLICY_OF = [
-  ...["--cluster", "prod-1", "--requester", `olga=${file("olga.pub")}`],
-  ...["alice", "bob"].flatMap((name) => ["--approver", `${name}=${file(`${name}.pub`)}`]),
-];
-
-const approvals = (...args: string[]) => runCommand(["approvals", ...args]);
-
-const propose = (name: string, operation: string, label: string, ...more: string[]) =>
-  approvals(
-    ...["propose", file(name), "--policy", POLICY, "--operation", operation, "--label", label],
-    ...[
-      "--token",
-      "kms",
-      "--proposer",
-      "olga",
-      "--reason",
-      "a \u001b[2J test",
-      "-i",
-      file("olga"),
-      "--yes",
-      ...more,
-    ],
-  );
-
-const sign = (name: string, who: string, ...more: string[]) =>
-  approvals("sign", file(name), "--policy", POLICY, "-i", file(who), "--yes", ...more);
+import {
+  approvals,
+  file,
+  folder,
+  KEK,
+  makePolicy,
+  POLICY,
+  POLICY_OF,
+  propose,
+  sign,
+} from "../support/approvals-stage.js";
 
 /** Settings as far as approvals depend on them. */
 function settings(): Settings {
@@ -56,28 +32,7 @@ function settings(): Settings {
   return { approvals: { policy: POLICY, root }, stateDir: folder, tokens } as unknown as Settings;
 }
 
-beforeAll(async () => {
-  for (const name of ["alice", "bob", "olga"]) {
-    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file(name)]);
-  }
-  const thresholds = ["policy=2", "activate=2", "destroy=2", "rotate=1"].flatMap((one) => [
-    "--threshold",
-    one,
-  ]);
-  const made = await approvals("policy", "init", POLICY, ...POLICY_OF, ...thresholds);
-  expect(made).toMatchObject({ code: 0, stderr: expect.stringMatching(/^next: [^\n]+\n$/) as unknown });
-  for (const name of ["alice", "bob"]) {
-    const signed = await approvals("policy", "sign", POLICY, "-i", file(name), "--yes", "-o", "json");
-    expect(signed).toMatchObject({ code: 0 });
-  }
-  const verified = await approvals("policy", "verify", POLICY);
-  expect(verified).toMatchObject({ code: 0 });
-  writeFileSync(file("root"), verified.stdout);
-});
-
-afterAll(() => {
-  rmSync(folder, { recursive: true });
-});
+beforeAll(makePolicy);
 
 it("approvals sign collects signatures until the quorum; show says who is missing", async () => {
   expect(
@@ -103,7 +58,7 @@ it("approvals propose refuses a proposal that another person signs", async () =>
 });
 
 it("nobody is asked to sign with a key that does not exist", async () => {
-  await propose("k.json", "activate", "kms-kek@20261201T100000Z", "--kek", KEK);
+  await propose("k.json", "destroy", "kms-kek", "--kek", KEK);
   const before = readFileSync(file("k.json"), "utf8");
   const missing = file("nobody");
   expect(await approvals("sign", file("k.json"), "--policy", POLICY, "-i", missing, "--yes")).toMatchObject({

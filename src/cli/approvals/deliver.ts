@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { deliverApproval } from "../../admin/approval-delivery.js";
 import { parseApproval, type Approval } from "../../approvals/proposal.js";
-import { refused } from "../../approvals/refused.js";
+import { refused, refusedOf } from "../../approvals/refused.js";
 import { readDocument } from "../../approvals/document.js";
 import { audited } from "../../admin/operator-audit.js";
 import { printResult } from "../next-step.js";
@@ -42,7 +42,8 @@ export function addDeliverCommand(approvals: Command, terminal: Terminal): void 
     .addHelpText("after", HELP)
     .action(async (file: string, _local, command: Command) => {
       const options = command.optsWithGlobals<DeliverOptions>();
-      const approval = parseApproval(readDocument(file === "-" ? "/dev/stdin" : file));
+      const text = readDocument(file === "-" ? "/dev/stdin" : file);
+      const approval = refusedOf(file, () => parseApproval(text));
       if (options.nodes === undefined) await deliverHere(approval, options, terminal);
       else await deliverThere(approval, options, terminal);
     });

@@ -2,8 +2,10 @@
 import { digestOf } from "../../approvals/canonical-json.js";
 import { formatSecond, readDocument } from "../../approvals/document.js";
 import { OPERATIONS, type Person, type Policy } from "../../approvals/policy.js";
+import { refusedOf } from "../../approvals/refused.js";
 import { keyLine, readKeyLine } from "../../approvals/ssh-key.js";
 import { invalid } from "../../config/invalid.js";
+import { requireKeyId } from "./key-id.js";
 import { parseTime } from "../../provider/kek-label.js";
 
 export interface PolicyOptions {
@@ -22,6 +24,7 @@ export function nextPolicy(options: PolicyOptions, before: Policy | undefined, n
   const { approver = [], requester = [], kekInUse = [], touchOnly } = options;
   const cluster = options.cluster ?? before?.cluster;
   if (cluster === undefined) throw invalid("--cluster: is missing");
+  for (const keyId of kekInUse) requireKeyId("--kek-in-use", keyId);
   const given = [...peopleFrom("--approver", approver, true), ...peopleFrom("--requester", requester, false)];
   const people = given.length > 0 ? merged(given) : (before?.people ?? []);
   const thresholds = thresholdsFrom(options.threshold ?? [], before?.thresholds ?? {});
@@ -48,16 +51,20 @@ function pairOf(option: string, text: string): [string, string] {
 function peopleFrom(option: string, list: readonly string[], approves: boolean): Person[] {
   return list.map((text) => {
     const [name, file] = pairOf(option, text);
-    const key = readKeyLine(readDocument(file));
+    const line = readDocument(file);
+    const key = refusedOf(`${option} ${name}: ${file}`, () => readKeyLine(line));
     return { name, keys: [keyLine(key)], approves, expires: null };
   });
 }
 
-/** Gives a person who is named several times all the keys. */
+/** Gives a person who is named several times all the keys. @throws KmsError CONFIG_INVALID for two roles */
 function merged(people: readonly Person[]): Person[] {
   const byName = new Map<string, Person>();
   for (const person of people) {
     const known = byName.get(person.name);
+    if (known !== undefined && known.approves !== person.approves) {
+      throw invalid(`--requester: ${person.name} is an --approver, who may propose too; give one of them`);
+    }
     byName.set(
       person.name,
       known === undefined ? person : { ...known, keys: [...known.keys, ...person.keys] },

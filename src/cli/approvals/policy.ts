@@ -4,9 +4,15 @@ import type { Command } from "commander";
 import { canonicalBytes, digestOf } from "../../approvals/canonical-json.js";
 import { describePolicy } from "../../approvals/describe.js";
 import { readDocument } from "../../approvals/document.js";
-import { formatChain, parseChain, quorumsOf, verifyChain } from "../../approvals/policy-chain.js";
-import { refused } from "../../approvals/refused.js";
-import { replaceDocument, writeNewDocument } from "../../approvals/write-document.js";
+import {
+  formatChain,
+  parseChain,
+  quorumsOf,
+  verifyChain,
+  type PolicyChain,
+} from "../../approvals/policy-chain.js";
+import { refused, refusedOf } from "../../approvals/refused.js";
+import { readForChange, replaceDocument, writeNewDocument } from "../../approvals/write-document.js";
 import { printResult } from "../next-step.js";
 import { formatJson, type OutputFormat, type Terminal } from "../output.js";
 import { formatFacts, formatTable } from "../table.js";
@@ -97,14 +103,13 @@ function addInit(policy: Command, terminal: Terminal): void {
 }
 
 function initPolicy(file: string, options: InitOptions, terminal: Terminal): void {
-  const versions = options.next === true || existsSync(file) ? parseChain(readDocument(file)).versions : [];
-  if (versions.length > 0 && options.next !== true) {
-    throw refused(`${file} holds a policy already; add a version with --next`);
-  }
+  const before = options.next === true || existsSync(file) ? readForChange(file) : undefined;
+  const versions =
+    before === undefined ? [] : refusedOf(file, () => extensible(before.text, options.next === true));
   const made = { policy: nextPolicy(options, versions.at(-1)?.policy, Date.now()), signatures: [] };
   const text = formatChain([...versions, made]);
   quorumsOf(parseChain(text).versions);
-  if (versions.length > 0) replaceDocument(file, text);
+  if (before !== undefined) replaceDocument(before, text);
   else writeNewDocument(file, text);
   const { version } = made.policy;
   const digest = digestOf(made.policy);
@@ -116,11 +121,20 @@ function initPolicy(file: string, options: InitOptions, terminal: Terminal): voi
   printResult(shown, options.output, terminal);
 }
 
+/** Returns the versions of a policy, all in force: 'policy sign' signs the latest one only. @throws KmsError NOT_APPROVED */
+function extensible(text: string, isNext: boolean): PolicyChain["versions"] {
+  const chain = parseChain(text);
+  if (!isNext) throw refused("holds a policy already; add a version with --next");
+  verifyChain(chain, undefined);
+  return chain.versions;
+}
+
 async function signPolicy(file: string, options: SigningOptions, terminal: Terminal): Promise<void> {
-  const { versions } = parseChain(readDocument(file));
+  const before = readForChange(file);
+  const { versions } = refusedOf(file, () => parseChain(before.text));
   const last = versions.at(-1);
-  if (last === undefined) throw refused("the policy has no version");
-  quorumsOf(versions);
+  if (last === undefined) throw refused(`${file}: the policy has no version`);
+  refusedOf(file, () => quorumsOf(versions));
   const signature = await signAfterAsking(
     describePolicy(last.policy),
     canonicalBytes(last.policy),
@@ -130,7 +144,7 @@ async function signPolicy(file: string, options: SigningOptions, terminal: Termi
   const signed = { ...last, signatures: [...last.signatures, signature] };
   const text = formatChain([...versions.slice(0, -1), signed]);
   const quorum = quorumsOf(parseChain(text).versions).at(-1);
-  replaceDocument(file, text);
+  replaceDocument(before, text);
   const { version } = last.policy;
   const { own = [], ownNeeded = 0 } = quorum ?? {};
   const shown = {
@@ -142,8 +156,9 @@ async function signPolicy(file: string, options: SigningOptions, terminal: Termi
 }
 
 function verifyPolicy(file: string, { root, output }: VerifyOptions, terminal: Terminal): void {
-  const chain = parseChain(readDocument(file));
-  const quorums = quorumsOf(chain.versions);
+  const document = readDocument(file);
+  const chain = refusedOf(file, () => parseChain(document));
+  const quorums = refusedOf(file, () => quorumsOf(chain.versions));
   const last = chain.versions.at(-1);
   if (output === "json") {
     terminal.out(formatJson({ versions: quorums, policy: last?.policy } satisfies PolicyVerifyOutput));
@@ -157,5 +172,5 @@ function verifyPolicy(file: string, { root, output }: VerifyOptions, terminal: T
     terminal.out(formatTable(["VERSION", "SIGNED BY", "OF THE PREVIOUS VERSION", "DIGEST"], rows));
     if (last !== undefined) terminal.out(formatFacts(describePolicy(last.policy)));
   }
-  verifyChain(chain, root);
+  refusedOf(file, () => verifyChain(chain, root));
 }

@@ -3,11 +3,18 @@ import { Option, type Command } from "commander";
 import { digestOfFile, formatSecond } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
 import { OPERATIONS, type Operation } from "../../approvals/policy.js";
-import { DEFAULT_VALIDITY_MS, formatApproval, propose, standingOf } from "../../approvals/proposal.js";
+import {
+  DEFAULT_VALIDITY_MS,
+  formatApproval,
+  propose,
+  requireInstantCovered,
+  standingOf,
+} from "../../approvals/proposal.js";
 import { refused } from "../../approvals/refused.js";
-import { writeNewDocument } from "../../approvals/write-document.js";
+import { requireNew, writeNewDocument } from "../../approvals/write-document.js";
 import { parseInstant } from "../../provider/kek-label.js";
 import { durationOf } from "../duration-option.js";
+import { requireKeyId } from "./key-id.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
@@ -70,6 +77,8 @@ export function addProposeCommand(approvals: Command, terminal: Terminal): void 
 
 async function proposeAndSign(file: string, options: ProposeOptions, terminal: Terminal): Promise<void> {
   const { operation, kek, label, token, object, usageReport, list, proposer, reason, valid } = options;
+  requireNew(file);
+  if (kek !== undefined) requireKeyId("--kek", kek);
   const report = usageReport ?? list;
   const policy = readPolicy(options.policy);
   const validityMs = valid === undefined ? DEFAULT_VALIDITY_MS : durationOf("--valid", valid, "24h");
@@ -88,6 +97,7 @@ async function proposeAndSign(file: string, options: ProposeOptions, terminal: T
   };
   const approval = propose(draft, Date.now(), validityMs);
   const { proposal } = approval;
+  requireInstantCovered(proposal);
   const signed = await signProposal(approval, options, terminal);
   if (!standingOf(policy, signed).isProposed) throw refused(`the key of --identity is not ${proposer}'s`);
   writeNewDocument(file, formatApproval(signed));

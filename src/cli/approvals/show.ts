@@ -4,7 +4,8 @@ import { describeProposal } from "../../approvals/describe.js";
 import { readDocument } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
 import type { Policy } from "../../approvals/policy.js";
-import { isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
+import { refusedOf } from "../../approvals/refused.js";
+import { isExpired, isUsable, parseApproval, standingOf } from "../../approvals/proposal.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "../output.js";
 import { formatFacts } from "../table.js";
@@ -32,11 +33,12 @@ export function addShowCommand(approvals: Command, terminal: Terminal): void {
 
 function show(file: string, { policy: path, output }: ShowOptions, terminal: Terminal): void {
   const policy = readPolicy(path);
-  const approval = parseApproval(readDocument(file));
+  const text = readDocument(file);
+  const approval = refusedOf(file, () => parseApproval(text));
   const { proposal } = approval;
-  const { isProposed, approvers, needed } = standingOf(policy, approval);
+  const { isProposed, approvers, needed } = refusedOf(file, () => standingOf(policy, approval));
   const missing = Math.max(0, needed - approvers.length);
-  const isApproved = isProposed && missing === 0;
+  const isApproved = isProposed && missing === 0 && isUsable(proposal);
   const shown: ShowOutput = {
     proposal,
     isProposed,
@@ -51,8 +53,14 @@ function show(file: string, { policy: path, output }: ShowOptions, terminal: Ter
   if (!isApproved) process.exitCode = EXIT_NO;
 }
 
+function verdictOf({ proposal, isApproved, isExpired }: ShowOutput): string {
+  if (isApproved) return "approved";
+  if (proposal.operation === "activate" && !isUsable(proposal)) return "expires before the activation";
+  return isExpired ? "expired" : "not approved yet";
+}
+
 function tableOf(shown: ShowOutput, { people }: Policy): string {
-  const { proposal, isProposed, approvers, needed, missing, isApproved } = shown;
+  const { proposal, isProposed, approvers, needed, missing } = shown;
   const others = people
     .filter(({ name, approves }) => approves && name !== proposal.proposer && !approvers.includes(name))
     .map(({ name }) => name);
@@ -61,7 +69,7 @@ function tableOf(shown: ShowOutput, { people }: Policy): string {
     ["proposer signed", isProposed ? "yes" : "no"],
     ["approved by", `${approvers.length} of ${needed}: ${approvers.join(", ")}`],
     ...(missing === 0 ? [] : [["missing", `${missing} of ${others.join(", ")}`]]),
-    ["verdict", isApproved ? "approved" : shown.isExpired ? "expired" : "not approved yet"],
+    ["verdict", verdictOf(shown)],
   ];
   return formatFacts(rows);
 }

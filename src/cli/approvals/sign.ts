@@ -1,9 +1,17 @@
 // `kms-pkcs11 approvals sign`: shows an approver what is proposed and adds the approver's signature.
 import type { Command } from "commander";
-import { readDocument } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
-import { formatApproval, parseApproval, requireUnexpired, standingOf } from "../../approvals/proposal.js";
-import { replaceDocument } from "../../approvals/write-document.js";
+import type { Policy } from "../../approvals/policy.js";
+import {
+  formatApproval,
+  parseApproval,
+  requireInstantCovered,
+  requireUnexpired,
+  standingOf,
+  type Approval,
+} from "../../approvals/proposal.js";
+import { refusedOf } from "../../approvals/refused.js";
+import { readForChange, replaceDocument } from "../../approvals/write-document.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
@@ -20,6 +28,15 @@ not count: key not in the policy, person expired, signed already.
 Example:
   kms-pkcs11 approvals sign activate.json --policy policy.json --identity ~/.ssh/id_ed25519_sk`;
 
+/** Returns an approval that another signature can complete. @throws KmsError NOT_APPROVED */
+function requireSignable(policy: Policy, text: string): Approval {
+  const approval = parseApproval(text);
+  requireUnexpired(approval.proposal);
+  requireInstantCovered(approval.proposal);
+  standingOf(policy, approval);
+  return approval;
+}
+
 /** Adds `approvals sign`. */
 export function addSignCommand(approvals: Command, terminal: Terminal): void {
   addSigningOptions(approvals.command("sign"))
@@ -30,13 +47,11 @@ export function addSignCommand(approvals: Command, terminal: Terminal): void {
     .action(async (file: string, _local, command: Command) => {
       const options = command.optsWithGlobals<SignOptions>();
       const policy = readPolicy(options.policy);
-      const approval = parseApproval(readDocument(file));
-      const { proposal } = approval;
-      requireUnexpired(proposal);
-      standingOf(policy, approval);
+      const before = readForChange(file);
+      const approval = refusedOf(file, () => requireSignable(policy, before.text));
       const signed = await signProposal(approval, options, terminal);
       const { approvers, needed } = standingOf(policy, signed);
-      replaceDocument(file, formatApproval(signed));
+      replaceDocument(before, formatApproval(signed));
       const text = `signed: ${approvers.length} of ${needed} approvers (${approvers.join(", ")})`;
       const shown = {
         json: { file, approvers, needed } satisfies Omit<SignOutput, "next">,

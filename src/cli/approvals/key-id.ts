@@ -1,0 +1,10 @@
+// The key_id of a KEK in an option of `approvals`. It is compared with whole key_ids on nodes, so a prefix or an example would
+// be signed by everybody and then permit nothing.
+import { invalid } from "../../config/invalid.js";
+import { isKeyId } from "../../hsm/key-id.js";
+
+/** Requires a whole key_id. @throws KmsError CONFIG_INVALID */
+export function requireKeyId(option: string, text: string): void {
+  if (isKeyId(text)) return;
+  throw invalid(`${option}: "${text}" is not a whole key_id; copy it from 'kms-pkcs11 keys list -o json'`);
+}
