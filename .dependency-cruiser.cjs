@@ -3,7 +3,14 @@
 
 /** A folder or file of src/ -> those of src/ that it may import, apart from itself. */
 const LAYERS = {
-  "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "unused-memory\\.ts", "file-limit\\.ts"],
+  "main\\.ts": [
+    "cli/",
+    "early-host\\.ts",
+    "engine\\.ts",
+    "hardening\\.ts",
+    "unused-memory\\.ts",
+    "file-limit\\.ts",
+  ],
   "cli/": [
     "drill/",
     "admin/",
@@ -71,6 +78,7 @@ const LAYERS = {
     "provider/",
     "hsm/",
     "files/",
+    "early-host\\.ts",
     "unused-memory\\.ts",
     "untrusted-text\\.ts",
     "log\\.ts",
@@ -102,7 +110,7 @@ const LAYERS = {
   "observability/": ["working-set/", "hsm/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "working-set/": ["provider/", "hsm/", "files/", "backoff\\.ts", "log\\.ts", "errors\\.ts"],
   "provider/": ["hsm/", "files/", "aead\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
-  "hsm/": ["files/", "backoff\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
+  "hsm/": ["early-host\\.ts", "files/", "backoff\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   // The token host is another program: it shares the wire format and the tables that the format speaks of.
   "token-host/": [
     "hsm/(wire[^/]*|port|fault|mechanisms|key-id)\\.ts",
@@ -118,6 +126,7 @@ const LAYERS = {
   "untrusted-text\\.ts": [],
   "aead\\.ts": [],
   "backoff\\.ts": [],
+  "early-host\\.ts": [],
   "engine\\.ts": [],
   "unused-memory\\.ts": [],
   "hardening\\.ts": [],

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The entry point of the command `kms-pkcs11`: hardens the process before it loads anything else.
+import { discardEarlyHost, spawnEarlyHost } from "./early-host.js";
 import { limitGarbage, limitYoungGarbage, useCompileCache } from "./engine.js";
 import { fileLimitIn, fileLimitTooLow } from "./file-limit.js";
 import { hardenProcess } from "./hardening.js";
@@ -21,6 +22,7 @@ else fail(tooLow);
 async function runProgram(): Promise<void> {
   // Other commands end soon, and those that read much data are slower with these limits.
   if (process.argv[2] === "serve") {
+    if (!process.argv.some((arg) => arg === "--help" || arg === "-h")) spawnEarlyHost();
     limitYoungGarbage();
     returnUnusedMemoryRegularly();
   }
@@ -30,7 +32,10 @@ async function runProgram(): Promise<void> {
     const { run, reportUncaught } = await import("./cli/program.js");
     process.on("uncaughtException", (error) => reportUncaught(error, process.argv));
     await run(process.argv);
+    // Nothing has taken it if the command has failed.
+    discardEarlyHost();
   } catch (error) {
+    discardEarlyHost();
     // The system's own limit may be reached, to which other processes' files count too.
     const limit = fileLimitIn(error);
     if (limit === undefined) throw error;

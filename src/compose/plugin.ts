@@ -3,11 +3,11 @@
 // order in which parts close.
 import { effectiveSettings } from "../config/effective-settings.js";
 import type { Configuration } from "../config/settings.js";
+import { environmentOfHosts } from "../early-host.js";
 import { startHttp, type RunningHttp } from "../observability/http.js";
 import { LogOutput, openSink } from "../observability/log-output.js";
 import { createLogger } from "../observability/logger.js";
-import { environmentWithoutNotifications } from "../observability/service-manager.js";
-import { environmentWithoutTracing, startTracing } from "../observability/tracing.js";
+import { startTracing } from "../observability/tracing.js";
 import { startWatchdog } from "../observability/watchdog.js";
 import { VERSION } from "../version.js";
 import { Closers } from "./closers.js";
@@ -62,7 +62,7 @@ export async function startPlugin(
       if (isGraceful) log.info({}, "kms-pkcs11 stopped");
       await output.close(LOG_CLOSE_MS);
     });
-    const hostEnv = environmentWithoutNotifications(environmentWithoutTracing(env));
+    const hostEnv = environmentOfHosts(env);
     const start = { env, hostEnv, log, output, closers };
     const parts = await startParts([first, ...others], start);
     return { log, ...parts, stop: () => close(true) };

@@ -1,6 +1,5 @@
 // Constructs the HSM layer from the settings: one token or several, each with its PIN source, including the sockets on
 // which an operator submits a PIN.
-import { fileURLToPath } from "node:url";
 import {
   correctPin,
   describePinSource,
@@ -12,6 +11,7 @@ import { formatPkcs11Uri, tokenSelector } from "../config/pkcs11-uri.js";
 import { loginDirectory } from "../config/login-directory.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
+import { TOKEN_HOST_ENTRY } from "../early-host.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
 import { KekMemoryFile } from "../hsm/failover/kek-memory-file.js";
@@ -28,7 +28,6 @@ import type { Log } from "../log.js";
 import { ConfiguredPin } from "./configured-pin.js";
 import type { UnlockAnswer } from "../server/unlock.js";
 
-const TOKEN_HOST_ENTRY = fileURLToPath(new URL("../token-host/main.js", import.meta.url));
 /** How long `unlock` waits for the token to accept or refuse the PIN, in ms. */
 const UNLOCK_MS = 15_000;
 const ALREADY =

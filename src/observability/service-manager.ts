@@ -3,12 +3,6 @@
 import { spawn } from "node:child_process";
 
 const SOCKET = "NOTIFY_SOCKET";
-const NAMES: readonly string[] = [SOCKET, "WATCHDOG_USEC", "WATCHDOG_PID"];
-
-/** Returns the environment without systemd's notification socket, which is for the plugin alone. */
-export function environmentWithoutNotifications(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !NAMES.includes(name)));
-}
 
 /**
  * Sends assignments such as "READY=1" to systemd, if it has started this process. Returns undefined when they have been

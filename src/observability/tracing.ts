@@ -32,11 +32,6 @@ export interface Tracing {
 const ENDPOINTS = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const STOP_MS = 2_000;
 
-/** Returns the environment without the variables of tracing, whose headers may hold the collector's password. */
-export function environmentWithoutTracing(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("OTEL_")));
-}
-
 /**
  * Starts tracing. Returns undefined if it is off, or if it cannot be started, which is logged: the plugin runs without
  * it.

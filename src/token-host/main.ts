@@ -1,10 +1,10 @@
 // The token host: the one process that loads the vendor's PKCS#11 library. This thread makes no PKCS#11 call,
-// so that it can always end the process when the plugin exits, even while a lane hangs. The plugin writes the
-// number of each lane to start to standard input, one per line, and may start a lane again that it has ended. This thread
-// passes what one lane has found to the others.
+// so that it can always end the process when the plugin exits, even while a lane hangs. It starts lane 0 at
+// once. The plugin writes the number of each later lane to standard input, one per line, and may start a lane again that it
+// has ended. This thread passes what one lane has found to the others.
 import { availableParallelism } from "node:os";
 import { createInterface } from "node:readline";
-import { Worker } from "node:worker_threads";
+import { SHARE_ENV, Worker } from "node:worker_threads";
 import { hardenProcess } from "../hardening.js";
 import { UNUSED_MEMORY_LIBRARY } from "../unused-memory.js";
 import { userFromArguments } from "../hsm/wire-user.js";
@@ -51,6 +51,8 @@ function startLane(lane: number): void {
   };
   const worker = new Worker(new URL("./lane-thread.cjs", import.meta.url), {
     workerData,
+    // The shim of the vendor's library reads the process's environment, in which a lane names the library.
+    env: SHARE_ENV,
     resourceLimits: LANE_LIMITS,
   });
   lanes.add(worker);
@@ -87,3 +89,4 @@ input.on("line", (line) => {
   startLanes();
 });
 input.on("close", die);
+startLane(0);

@@ -46,6 +46,8 @@ function loadAndInitialise(request: OpenRequest): PKCS11 {
 
 /** Loads the library behind the shim; without the shim, if the library does not need it. */
 function load({ modulePath, moduleEntry }: OpenRequest): PKCS11 {
+  setVariable("KMS_PKCS11_MODULE", modulePath);
+  setVariable("KMS_PKCS11_MODULE_ENTRY", moduleEntry);
   if (moduleEntry === undefined) return loadBehindShim() ?? loadDirectly(modulePath);
   if (!existsSync(MODULE_SHIM)) {
     const text = `module.entry needs ${MODULE_SHIM}, which this installation does not have for ${process.arch}; build the plugin from its source on this architecture`;
@@ -60,6 +62,16 @@ function load({ modulePath, moduleEntry }: OpenRequest): PKCS11 {
         : notLoaded(modulePath, whyNotLoaded(modulePath, error));
     throw new TokenFault(text, { fault: "setup", code: "MODULE_UNUSABLE", cause: error });
   }
+}
+
+/**
+ * Sets what module-shim.c reads. The first lane changes the environment, before the library is loaded; later ones find it as it
+ * is to be, since another thread may be reading it in a vendor's call.
+ */
+function setVariable(name: string, value: string | undefined): void {
+  if (process.env[name] === value) return;
+  if (value === undefined) Reflect.deleteProperty(process.env, name);
+  else process.env[name] = value;
 }
 
 function loadBehindShim(): PKCS11 | undefined {

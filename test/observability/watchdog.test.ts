@@ -5,7 +5,6 @@ import { join } from "node:path";
 
 import { afterAll, beforeEach, expect, it } from "vitest";
 
-import { environmentWithoutNotifications } from "../../src/observability/service-manager.js";
 import { startWatchdog, type Watchdog } from "../../src/observability/watchdog.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
@@ -81,8 +80,4 @@ it.each([
   { ...env, WATCHDOG_PID: "1" },
 ])("the watchdog does nothing if systemd expects no notification from this process: case %#", (other) => {
   expect(startWatchdog(other, log)).toBeUndefined();
-});
-
-it("the watchdog keeps the notification socket from token hosts", () => {
-  expect(environmentWithoutNotifications({ ...env })).toEqual({ PATH: env.PATH, KMS_PIN: "1234" });
 });

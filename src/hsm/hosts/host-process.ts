@@ -70,7 +70,8 @@ export class HostProcess {
       clearTimeout(this.#givenUp);
       this.#end(this.#finish(signal === null ? "exit" : "signal"));
     });
-    if (this.pid !== undefined) this.#lanes.add(this.startLane());
+    // The token host starts this one by itself.
+    if (this.pid !== undefined) this.#lanes.add(this.#newLane());
   }
 
   get pid(): number | undefined {

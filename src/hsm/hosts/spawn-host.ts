@@ -1,5 +1,6 @@
 // Spawns the process of a token host: its arguments, environment and streams. What happens in the process is not known here.
-import { spawn, type ChildProcess } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { spawnHostProgram, takeEarlyHost } from "../../early-host.js";
 import type { Log } from "../../log.js";
 import type { OpenRequest } from "../wire-calls.js";
 import { userArguments, type HostUser } from "../wire-user.js";
@@ -18,29 +19,16 @@ export interface HostProcessOptions {
   readonly sessions: number;
 }
 
-/**
- * A token host keeps little: fewer threads, and collections before the heap reaches 16 MB, as it otherwise would. This saves
- * about 15 MB for a host under load, at the same processor time.
- */
-const SMALL = [
-  "--max-semi-space-size=1",
-  "--initial-old-space-size=6",
-  "--heap-growing-percent=30",
-  "--single-threaded-gc",
-  "--v8-pool-size=1",
-];
 /** What the token host itself writes to stderr; anything else comes from the library. */
 const OWN_LINE = /^token host lane \d+: \w+$/m;
 
 /**
- * Spawns a token host with a stream for each of its lanes, after those of standard input, output and error. If there is no
- * process, the child emits "error".
+ * Spawns a token host with a stream for each of its lanes, after those of standard input, output and error; the first one
+ * may have been spawned already. If there is no process, the child emits "error".
  */
-export function spawnHost(options: HostProcessOptions, log: Log): ChildProcess {
-  const child = spawn(process.execPath, [...SMALL, options.entry, ...userArguments(options.user)], {
-    env: { ...options.env, ...shimVariables(options.open) },
-    stdio: ["pipe", "ignore", "pipe", ...Array.from({ length: options.sessions }, () => "pipe" as const)],
-  });
+export function spawnHost({ entry, env, user, sessions }: HostProcessOptions, log: Log): ChildProcess {
+  const program = { entry, args: userArguments(user), env, lanes: sessions };
+  const child = takeEarlyHost(program) ?? spawnHostProgram(program);
   child.stdin?.on("error", () => undefined);
   child.stderr?.on("data", (chunk: Buffer) => {
     logStderr(chunk, child.pid, log);
@@ -53,9 +41,4 @@ function logStderr(chunk: Buffer, pid: number | undefined, log: Log): void {
   const said = OWN_LINE.exec(chunk.toString("latin1"))?.[0];
   log.debug({ pid, bytes: chunk.length, said }, "token host wrote to stderr");
   chunk.fill(0);
-}
-
-/** Returns what src/token-host/module-shim.c reads. */
-function shimVariables({ modulePath, moduleEntry }: OpenRequest): NodeJS.ProcessEnv {
-  return { KMS_PKCS11_MODULE: modulePath, KMS_PKCS11_MODULE_ENTRY: moduleEntry };
 }
