@@ -72,7 +72,7 @@ function write(name, picture) {
 }
 
 const quickstart = [];
-const plugin = await record(quickstart, "scripts/quickstart", { last: "sleep 120" });
+const plugin = await record(quickstart, "scripts/quickstart", { last: "To clean up" });
 try {
   write(
     "quickstart.svg",

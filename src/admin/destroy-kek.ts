@@ -1,5 +1,5 @@
-// Destroys a KEK on every token that holds it: asks for confirmation, lets require-unneeded.ts decide last, records the
-// intent, destroys, and checks the result.
+// Destroys a KEK on every token that holds it: lets require-unneeded.ts decide before it asks for confirmation and again
+// afterwards, records the intent, destroys, and checks the result.
 import type { Settings } from "../config/settings.js";
 import type { ApprovalCheck } from "./approval-check.js";
 import type { Token } from "./command-tokens.js";
@@ -11,14 +11,20 @@ import type { Operator } from "./operator.js";
 import { requireDestroyable, requireUnneeded, type DisuseProof } from "./require-unneeded.js";
 import { changeEvent, type Changes } from "./token-changes.js";
 
+/**
+ * Asks the operator whether to destroy a KEK; undefined if there is nobody to ask.
+ * @param shown what shows that the KEK is not needed
+ * @throws KmsError when it is declined
+ */
+export type Confirm = (key: ViewedKey, shown: string) => Promise<void>;
+
 export interface DestroyOrder {
   readonly settings: Settings;
   readonly tokens: readonly Token[];
   readonly reference: KeyReference;
   readonly nodes: readonly URL[];
   readonly proof: DisuseProof;
-  /** Asks for confirmation. Returns whether there was a terminal to ask on. @throws KmsError when it is declined */
-  readonly confirm: (keyId: string) => Promise<boolean>;
+  readonly confirm: Confirm | undefined;
   /** Requires the approval of the policy, if there is one. */
   readonly approve?: ApprovalCheck;
   /** Digests of the usage reports in `proof`. */
@@ -34,7 +40,7 @@ export interface Destroyed {
 }
 
 /**
- * Confirms, decides, records the intent and destroys. Failures of single tokens are in the result.
+ * Decides, asks and decides again, or only decides if there is nobody to ask; then records the intent and destroys. Failures of single tokens are in the result.
  * @throws KmsError before any change, when the KEK may not be destroyed
  */
 export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
@@ -43,8 +49,14 @@ export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
   // From here on use the key_id: "@retired" may come to name a different KEK.
   const { keyId } = named.record;
   const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
-  const reloaded = await confirm(keyId);
-  const { key, shown, window } = await requireUnneeded({ settings, tokens, keyId, nodes, proof, reloaded });
+  const question = { settings, tokens, keyId, nodes, proof, reloaded: false };
+  if (confirm !== undefined) {
+    // Nobody should have to type a key_id for a KEK that is refused anyway.
+    const { key, shown } = await requireUnneeded(question);
+    await confirm(key, shown);
+  }
+  const reloaded = confirm !== undefined;
+  const { key, shown, window } = await requireUnneeded({ ...question, reloaded });
   const { label, aliases } = key.record;
   const target = {
     operation: "destroy",

@@ -79,7 +79,8 @@ async function checkNode(kek: KekRecord, url: URL): Promise<Readiness> {
     const keyring = await readNode(url);
     return { ...base, ...stateOn(kek, keyring), clockAheadMs: keyring.clockAheadMs };
   } catch (error) {
-    return { ...base, state: "unreachable", detail: KmsError.from(error).message, clockAheadMs: null };
+    const detail = KmsError.from(error).message.replace(`${url.href}: `, "");
+    return { ...base, state: "unreachable", detail, clockAheadMs: null };
   }
 }
 
@@ -88,7 +89,7 @@ function stateOn(kek: KekRecord, node: NodeKeyring): Pick<Readiness, "state" | "
   if (found === undefined) {
     const other = node.keys.find(({ label }) => label === kek.label);
     return other === undefined
-      ? { state: "missing", detail: "has not seen it" }
+      ? { state: "missing", detail: "has not seen it yet" }
       : { state: "failing", detail: `has another key under its label, ${other.keyId}; it is not a clone` };
   }
   if (found.label !== kek.label) {

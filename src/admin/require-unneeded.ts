@@ -158,7 +158,7 @@ function disuse(
     const why = key.state === "standby" && answer?.uncertainUse ? `${answer.uncertainUse.reason}; so ` : "";
     throw new KmsError(
       "TOKEN_REFUSED",
-      `${why}nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, to give up the data under it, --i-understand-data-is-lost ${keyId}`,
+      `${why}nothing shows that no object is under ${keyId} any more; ${howToShow(key, answer !== undefined)}`,
     );
   }
   const settledAt = leftAt(key, schedule, answer) + settlingMs(settings);
@@ -177,6 +177,14 @@ function disuse(
   const { maxAgeMs, prefix, clusterIds } = proof;
   const unused = requireUnused(reports, { keyIds, others, settledAt, now, maxAgeMs, prefix, clusterIds });
   return `${unused}; ${departure}`;
+}
+
+/** A standby KEK is usually cancelled, for which the nodes' answers suffice. */
+function howToShow({ record: { keyId }, state }: ViewedKey, areNodesAsked: boolean): string {
+  const proof = `give --usage-report or --endpoints, or, to give up the data under it, --i-understand-data-is-lost ${keyId}`;
+  return state === "standby" && !areNodesAsked
+    ? `to cancel it before its activation, name every node with --nodes; otherwise ${proof}`
+    : proof;
 }
 
 function tooEarly(reason: string, settledAt: number, reports: readonly NamedReport[]): KmsError {

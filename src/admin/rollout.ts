@@ -71,7 +71,7 @@ function rolloutStatus(readiness: readonly Readiness[], time: string): string {
   return [
     time,
     `${readiness.length - lacking.length} of ${readiness.length} ready`,
-    ...(lacking.length === 0 ? [] : [lacking.map(({ name, state }) => `${name}: ${state}`).join(", ")]),
+    ...(lacking.length === 0 ? [] : [lacking.map(({ name, detail }) => `${name} ${detail}`).join(", ")]),
   ].join(" | ");
 }
 

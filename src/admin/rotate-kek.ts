@@ -28,6 +28,8 @@ export interface NextKekOrder {
   readonly activation: number;
   /** Whether to plan only, and make nothing. */
   readonly dryRun: boolean;
+  /** Whether the command waits until every other token and node has the KEK. */
+  readonly wait?: boolean;
   /** Whether to destroy the KEK before its activation if a token or node lacks it, which implies a wait. */
   readonly abortUnlessConverged: boolean;
   /**
@@ -42,20 +44,15 @@ export interface NextKekOrder {
   readonly operator: Operator;
 }
 
-interface RotateOrder extends NextKekOrder {
-  /** Whether to wait until every other token and node has the KEK. */
-  readonly wait: boolean;
-}
-
 /**
  * Rotates the KEK and returns the result; failures of single tokens and nodes after the KEK was made are in it.
  * @throws KmsError when no KEK was made, or as `makeOrAwaitGeneration`
  */
-export async function rotateKek(order: RotateOrder): Promise<Rotation> {
+export async function rotateKek(order: NextKekOrder): Promise<Rotation> {
   const { settings, tokens, nodes, wait, abortUnlessConverged, signal, operator } = order;
   const { plan, made } = await makeNextKek(order);
   if (made === undefined) return { plan, made, readiness: [] };
-  if (wait || abortUnlessConverged) {
+  if (wait === true || abortUnlessConverged) {
     return guardRotation({ settings, plan, made, tokens, nodes, abortUnlessConverged, signal, operator });
   }
   return { plan, made, readiness: await checkReadiness(made, tokens.slice(1), nodes) };
@@ -125,7 +122,7 @@ function rivalry(
  * abort is requested and could not be guaranteed
  */
 async function compareWithNodes(
-  { tokens, nodes, now, abortUnlessConverged, exclusive, operator }: NextKekOrder,
+  { tokens, nodes, now, wait, abortUnlessConverged, exclusive, operator }: NextKekOrder,
   view: KeyringView,
   plan: RotationPlan,
 ): Promise<readonly NodeReport[]> {
@@ -134,6 +131,7 @@ async function compareWithNodes(
   const away = reports.flatMap(({ error }) => error ?? []);
   const pending = pendingKeks(view, now);
   if (exclusive === true) requireConverged(away, [...pending, ...differences], "");
+  if (wait === true) requireAnyNode(nodes, away);
   for (const warning of [...plan.warnings, ...pending, ...away, ...differences]) {
     operator.notify(`warning: ${warning}`);
   }
@@ -182,6 +180,13 @@ function newOther({ label, keyId }: KekRecord, plan: RotationPlan, { objectName 
 
 function howToCancel(keyId: string): string {
   return `cancel it with 'kms-pkcs11 keys destroy ${keyId} --nodes ...'`;
+}
+
+/** A wait for nodes of which none answers is in vain: their plugins are down, or the addresses wrong. */
+function requireAnyNode(nodes: readonly URL[], away: readonly string[]): void {
+  if (nodes.length === 0 || away.length < nodes.length) return;
+  const text = `no node answers (${away.join("; ")}); nothing was made; start the plugins, or correct --nodes`;
+  throw new KmsError("PEER_UNREACHABLE", `${text}; without --wait, a KEK is made all the same`);
 }
 
 /** Requires that tokens and nodes agree before the rotation. @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED */

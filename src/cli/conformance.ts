@@ -4,24 +4,20 @@ import { checkContract, CONTRACT, type Finding } from "../conformance/contract.j
 import { pluginAt } from "./conformance-connection.js";
 import { EXIT_NO } from "./exit-code.js";
 import { answeredStatus, KmsClient } from "../kms-client/kms-client.js";
-import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { formatJson, type Terminal } from "./output.js";
+import { addPluginSocketOptions, pluginSocket, type PluginSocketOptions } from "./plugin-socket.js";
 import { formatTable } from "./table.js";
 import { startProgress } from "./progress.js";
 import type { ConformanceOutput } from "./output-schema/plugin.js";
 
-interface ConformanceOptions {
-  readonly socket: string;
-  readonly output: OutputFormat;
-}
-
 /** Adds `conformance`. */
 export function addConformanceCommand(program: Command, terminal: Terminal): void {
-  program
-    .command("conformance")
-    .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
+  addPluginSocketOptions(program.command("conformance"))
     .addHelpText("after", "\nExample:\n  kms-pkcs11 conformance --socket /run/kmsplugin/socket.sock")
     .action(async (_local, command: Command) => {
-      const { socket, output } = command.optsWithGlobals<ConformanceOptions>();
+      const options = command.optsWithGlobals<PluginSocketOptions>();
+      const { output } = options;
+      const socket = await pluginSocket(options);
       await requireAnswer(socket);
       const progress = startProgress(terminal, "rules", CONTRACT.length);
       const findings = await checkContract(pluginAt(socket), (done) => {

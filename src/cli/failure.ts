@@ -83,7 +83,7 @@ export function reportUsage(
     const next = [...hints, `run '${help} --help' for its usage`].join("; ").replaceAll("?;", "?");
     terminal.err(errorLine("CONFIG_INVALID", message, next));
   } else {
-    terminal.err(`error: ${message}`);
+    terminal.err(`kms-pkcs11: ${message}`);
     for (const hint of hints) terminal.err(hint);
     terminal.err(`(run '${help} --help' for usage)`);
   }

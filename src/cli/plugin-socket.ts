@@ -9,9 +9,9 @@ import type { OutputFormat } from "./output.js";
 const USUAL_SOCKET = "/run/kms-pkcs11/kms.sock";
 
 export interface PluginSocketOptions {
-  readonly socket?: string;
-  readonly config?: string;
-  readonly cluster?: string;
+  readonly socket?: string | undefined;
+  readonly config?: string | undefined;
+  readonly cluster?: string | undefined;
   readonly output: OutputFormat;
 }
 
@@ -35,7 +35,13 @@ export async function pluginSocket(options: PluginSocketOptions): Promise<string
   const isNamed = namedConfiguration(options.config, process.env) !== undefined;
   if (!isNamed && !isReadable(DEFAULT_CONFIGURATION)) return USUAL_SOCKET;
   const { settingsFrom } = await import("./settings-options.js");
-  const { socket } = settingsFrom(options, false);
+  const { config, cluster, output } = options;
+  const named = {
+    ...(config !== undefined && { config }),
+    ...(cluster !== undefined && { cluster }),
+    output,
+  };
+  const { socket } = settingsFrom(named, false);
   return socket === undefined ? USUAL_SOCKET : formatSocketAddress(socket);
 }
 

@@ -17,6 +17,9 @@ interface ShownSlots {
   readonly unreadable: readonly string[];
 }
 
+const OWN_CONFIGURATION =
+  "the library finds its own configuration (often a file that an environment variable names, such as SOFTHSM2_CONF)";
+
 /**
  * Finds the one slot whose token matches, and returns its number.
  * @throws TokenFault HSM_UNAVAILABLE when the module shows no token at all (a network token's server may be
@@ -30,15 +33,22 @@ export function findSlot(lib: PKCS11, selector: TokenSelector): number {
   const notRead = unreadable.map((slot) => `; ${slot}`).join("");
   if (tokens.length === 0) {
     throw new TokenFault(
-      `the PKCS#11 module shows no token${notRead}; check that the HSM is reachable and initialised (wanted ${wanted})`,
+      `the PKCS#11 module shows no token${notRead}; check that the HSM is reachable and initialised, and that ${OWN_CONFIGURATION} (wanted ${wanted})`,
       { fault: "device", code: "HSM_UNAVAILABLE" },
     );
   }
   const problem =
     matching.length === 0
-      ? `no token matches ${wanted}; the module shows ${listTokens(tokens) || "no labelled token"}${notRead}; correct the token attributes of the URI`
+      ? `no token matches ${wanted}; ${nextToNone(listTokens(tokens), notRead)}`
       : `several tokens match ${wanted}: ${listTokens(matching)}; ${waysToTellApart(matching)}`;
   throw new TokenFault(problem, { fault: "device", code: "TOKEN_NOT_FOUND" });
+}
+
+/** Without labelled tokens, the URI is rarely wrong: the library looks in another place, or nothing is initialised. */
+function nextToNone(shown: string, notRead: string): string {
+  return shown === ""
+    ? `the module shows no labelled token${notRead}; check that ${OWN_CONFIGURATION}, and that a token is initialised`
+    : `the module shows ${shown}${notRead}; correct the token attributes of the URI`;
 }
 
 function listTokens(tokens: readonly ShownToken[]): string {

@@ -117,7 +117,7 @@ async function destroy(
     confirm: () => {
       steps.push("ask");
       meanwhile();
-      return Promise.resolve(true);
+      return Promise.resolve();
     },
     begin: () => Promise.resolve(void steps.push("record")),
     ...changes,
@@ -132,6 +132,12 @@ const pass = (ms: number) => (): void => void vi.setSystemTime(Date.now() + ms);
 it("keys destroy asks, decides, records its intent, and destroys", async () => {
   expect(await destroy(OLD, { lost: OLD })).toBe("destroyed");
   expect([steps, window]).toEqual([["ask", "record", "destroy"], undefined]);
+});
+
+it("keys destroy asks nobody about a KEK that it refuses", async () => {
+  expect(await destroy(OLD, {})).toMatch(/nothing shows that no object is under/);
+  expect(await destroy(NEXT, {})).toMatch(/to cancel it before its activation, name every node with --nodes/);
+  expect(steps).toEqual([]);
 });
 
 it("keys destroy destroys nothing if the intent cannot be recorded", async () => {

@@ -32,7 +32,7 @@ describe("a check of the nodes", () => {
     expect(readiness.map(({ state, detail }) => `${state}: ${detail}`)).toEqual([
       expect.stringMatching(/^ready: has proven it/),
       "active: uses it already",
-      "missing: has not seen it",
+      "missing: has not seen it yet",
       "failing: its self-test failed: it is broken",
       "missing: sees it, and has not proven it yet",
       "failing: has another key under its label, impostor; it is not a clone",

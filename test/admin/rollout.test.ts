@@ -29,7 +29,7 @@ it("a rollout shows the time to the activation, and who is not ready", async () 
     check: () =>
       Promise.resolve([
         { kind: "token", name: "one", state: "ready", detail: "holds it", clockAheadMs: null },
-        { kind: "node", name: "two", state: "missing", detail: "has not seen it", clockAheadMs: 0 },
+        { kind: "node", name: "two", state: "missing", detail: "has not seen it yet", clockAheadMs: 0 },
       ]),
     until: Date.now(),
     activation: Date.now() + 600_000,
@@ -37,7 +37,9 @@ it("a rollout shows the time to the activation, and who is not ready", async () 
     signal: new AbortController().signal,
     operator,
   });
-  expect(shown).toEqual([expect.stringMatching(/^active in \d+ min \d+ s \| 1 of 2 ready \| two: missing$/)]);
+  expect(shown).toEqual([
+    expect.stringMatching(/^active in \d+ min \d+ s \| 1 of 2 ready \| two has not seen it yet$/),
+  ]);
 });
 
 it("a wait for clones of an active KEK shows the time that is left, not an activation", async () => {

@@ -5,7 +5,12 @@ import { expect, it } from "vitest";
 import { nextStep, printResult, type Change } from "../../src/cli/next-step.js";
 import { createProgram } from "../../src/cli/program.js";
 
-const ROTATED = { did: "rotate", activation: "2026-12-01T10:00:00.000Z", from: "old.1" } as const;
+const ROTATED = {
+  did: "rotate",
+  activation: "2026-12-01T10:00:00.000Z",
+  made: "new.1",
+  from: "old.1",
+} as const;
 
 const CHANGES: readonly Change[] = [
   { did: "create", lacking: [] },
@@ -61,9 +66,11 @@ it("a command that changed nothing has no next step", () => {
 
 it("a rotation names the replaced KEK if all is ready, and what lacks the new one if not", () => {
   expect(nextStep({ ...ROTATED, lacking: [] })).toMatch(
-    /^after 2026-12-01T10:00:00.000Z .*keys destroy old\.1/,
+    /^after 2026-12-01T10:00:00.000Z .*etcd migrate.* that old\.1 is not needed/,
   );
-  expect(nextStep({ ...ROTATED, lacking: ["b", "c"] })).toMatch(/^not yet on every token and node: b, c;/);
+  expect(nextStep({ ...ROTATED, lacking: ["b", "c"] })).toMatch(
+    /^not yet on every token and node: b, c; .*keys destroy new\.1 --nodes/,
+  );
 });
 
 it.each(CHANGES)("every command and flag of the step after $did exists", async (change) => {

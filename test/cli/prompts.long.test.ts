@@ -128,9 +128,13 @@ describe("custody renew", () => {
 describe("a question", () => {
   it("Ctrl-C at the question of 'keys destroy' destroys nothing and ends with exit code 130", async () => {
     const config = ["--config", kms.plugin.configFile];
-    const made = await runCommand(["keys", "rotate", "--activate-in", "1h", ...config], kms.token.env);
-    expect(made.code).toBe(0);
-    const shell = new TypingShell(["keys", "destroy", "@standby", ...config]);
+    const made = await runCommand(
+      ["keys", "rotate", "--activate-in", "1h", "-o", "json", ...config],
+      kms.token.env,
+    );
+    const { created } = JSON.parse(made.stdout) as { created: { keyId: string } };
+    const consent = ["--i-understand-data-is-lost", created.keyId];
+    const shell = new TypingShell(["keys", "destroy", "@standby", ...consent, ...config]);
     await shell.type("Type the key_id to destroy it:", `01${CONTROL_C}`);
     const output = await shell.end();
     expect(output).toContain("\nkms-pkcs11: no key_id was typed; nothing was destroyed\n");

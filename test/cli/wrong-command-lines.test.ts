@@ -40,7 +40,7 @@ describe("a name that is no command", () => {
 
   it("a name like no command suggests none", async () => {
     expect(await errorOf("encrypt")).toBe(
-      "error: unknown command 'encrypt'\n(run 'kms-pkcs11 --help' for usage)\n",
+      "kms-pkcs11: unknown command 'encrypt'\n(run 'kms-pkcs11 --help' for usage)\n",
     );
   });
 
@@ -57,7 +57,7 @@ describe("a name that is no command", () => {
 describe("words that a command does not take", () => {
   it("surplus arguments are named", async () => {
     expect(await errorOf("status", "/run/kms.sock", "now")).toBe(
-      "error: unexpected arguments '/run/kms.sock', 'now'; 'status' takes none\n(run 'kms-pkcs11 status --help' for usage)\n",
+      "kms-pkcs11: unexpected arguments '/run/kms.sock', 'now'; 'status' takes none\n(run 'kms-pkcs11 status --help' for usage)\n",
     );
     expect(await errorOf("completion", "bash", "zsh")).toContain(
       "unexpected argument 'zsh'; 'completion' takes only 1",

@@ -3,7 +3,7 @@
 import { schedulePolicy } from "../../compose/provider.js";
 import { KmsError } from "../../errors.js";
 import { requireAll, withTokens, type Token } from "../command-tokens.js";
-import type { Destroyed } from "../destroy-kek.js";
+import type { Confirm, Destroyed } from "../destroy-kek.js";
 import type { KeyReference } from "../key-reference.js";
 import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "../keyring-view.js";
 import { unknownKek } from "../require-unneeded.js";
@@ -26,10 +26,16 @@ export async function takeBack(order: AbortOrder): Promise<Destroyed> {
     const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
     const key = reference === undefined ? onlyStandby(view) : namedKey(reference, view, tokens);
     if (key?.state !== "standby") throw irrevocable(view, key);
-    const explained = (keyId: string): Promise<boolean> => {
+    const explain = (): void => {
       for (const line of consequences(key, view)) operator.notify(line);
-      return confirm(keyId);
     };
+    if (confirm === undefined) explain();
+    const explained: Confirm | undefined =
+      confirm &&
+      ((...what) => {
+        explain();
+        return confirm(...what);
+      });
     return destroyOne({ ...order, confirm: explained }, tokens, key.record.keyId);
   });
 }

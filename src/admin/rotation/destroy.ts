@@ -47,7 +47,7 @@ export async function destroyStandby(order: DestroyingOrder, lacked: LackedKek):
 /** --abort-unless-converged is the consent, and there is no time for a search of etcd. */
 async function destroyUnused(order: DestroyingOrder, tokens: readonly Token[], keyId: string): Promise<void> {
   const proof = { ...order.proof, reports: () => Promise.resolve([]) };
-  await destroyOne({ ...order, proof, confirm: () => Promise.resolve(false) }, tokens, keyId);
+  await destroyOne({ ...order, proof, confirm: undefined }, tokens, keyId);
 }
 
 /** Destroys a retired KEK if nothing needs it, and returns the proof in one line. @throws KmsError if it may not go */

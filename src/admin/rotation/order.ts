@@ -3,6 +3,7 @@ import type { Settings } from "../../config/settings.js";
 import type { EtcdAccess } from "../../etcd/endpoints.js";
 import type { KubeApi } from "../../etcd/kube-api.js";
 import type { ApprovalCheck } from "../approval-check.js";
+import type { Confirm } from "../destroy-kek.js";
 import type { MigrationOrder } from "../migrate-stored.js";
 import type { Operator } from "../operator.js";
 import type { DisuseProof } from "../require-unneeded.js";
@@ -32,6 +33,5 @@ export interface RotationOrder {
   readonly proof: DisuseProof;
   /** Digests of the usage reports in `proof`. */
   readonly reports: readonly string[];
-  /** Asks before a KEK is destroyed. Returns whether there was a terminal to ask on. @throws KmsError when it is declined */
-  readonly confirm: (keyId: string) => Promise<boolean>;
+  readonly confirm: Confirm | undefined;
 }

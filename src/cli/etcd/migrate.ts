@@ -20,6 +20,7 @@ import { describeMigration, migrationJson } from "./migration-report.js";
 import { leftBy, migrateStored, type MigrationResult } from "../../admin/migrate-stored.js";
 import { printResult, type Change } from "../next-step.js";
 import type { OutputFormat, Terminal } from "../output.js";
+import { addPluginSocketOptions, pluginSocket } from "../plugin-socket.js";
 
 export interface LimitOptions {
   readonly rate: string;
@@ -31,7 +32,9 @@ interface MigrateOptions extends EndpointOptions, LimitOptions {
   readonly prefix: string;
   readonly kubeconfig?: string;
   readonly context?: string;
-  readonly socket: string;
+  readonly socket?: string;
+  readonly config?: string;
+  readonly cluster?: string;
   readonly keyId?: string;
   readonly encryptionConfig?: string;
   readonly resources?: string;
@@ -51,18 +54,13 @@ Example:
 
 /** Adds `etcd migrate`. */
 export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
-  const command = addEndpointOptions(etcd.command("migrate"))
+  const command = addPluginSocketOptions(addEndpointOptions(etcd.command("migrate")))
     .description(
       "make kube-apiserver rewrite every object that is not under the active key; exit 0 if none is left, 1 if some are",
     )
     .option("--prefix <prefix>", "kube-apiserver's --etcd-prefix", DEFAULT_PREFIX)
     .option("--kubeconfig <file>", "kubeconfig of the cluster; found as by kubectl if omitted")
     .option("--context <name>", "context of the kubeconfig")
-    .option(
-      "--socket <path>",
-      "socket of the plugin, which is asked for the active key_id",
-      "/run/kms-pkcs11/kms.sock",
-    )
     .option("--key-id <key_id>", "the active key_id; the plugin is not asked for it if it is given in full");
   addLimitOptions(addAimOptions(command))
     .addOption(
@@ -153,11 +151,17 @@ function countOf(option: string, text: string): number {
  * Returns the key_id to rewrite to.
  * @throws KmsError CONFIG_INVALID if `--key-id` is not the active one; see activeKeyId
  */
-async function targetKeyId({ keyId = "@active", socket }: MigrateOptions): Promise<string> {
+async function targetKeyId({
+  keyId = "@active",
+  socket,
+  config,
+  cluster,
+  output,
+}: MigrateOptions): Promise<string> {
   const option = "--key-id";
   const reference = parseKeyReference(option, keyId);
   if (reference.kind === "key_id") return reference.text;
-  const active = await activeKeyId(socket);
+  const active = await activeKeyId(await pluginSocket({ socket, config, cluster, output }));
   findReferenced(option, reference, [{ keyIds: [active], state: "active" }]);
   return active;
 }

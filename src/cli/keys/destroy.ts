@@ -2,7 +2,7 @@
 // what the tokens and nodes show afterwards.
 import type { Command } from "commander";
 import { approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
-import { confirmKeyId } from "./confirm-key-id.js";
+import { confirmation } from "./confirm-key-id.js";
 import { destroyKek, recordDestruction, type Destroyed } from "../../admin/destroy-kek.js";
 import { addDisuseOptions, digestsOf, disuseProofOf, type DisuseOptions } from "./disuse-options.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
@@ -26,7 +26,7 @@ type DestroyOptions = SettingsOptions & DisuseOptions & ApprovalOption & NodesOp
 
 const HELP = `
 The active KEK is refused. Any other KEK requires a proof that no object is under it, or --i-understand-data-is-lost. On a
-terminal you have to type the key_id as well; the command then checks the KEK, the nodes and the proof again. If one of
+terminal you have to type the whole key_id as well; the command then checks the KEK, the nodes and the proof again. If one of
 several tokens failed, repeat the command to finish.
 
 A standby KEK has protected nothing if no node has activated it. This machine's clock cannot show that, since a node's clock
@@ -37,8 +37,9 @@ A node shows that it never used a standby KEK if its memory, in its stateDir, is
 node has used the KEK, the command requires the same proof as for a retired KEK. Whenever an etcd is named (--endpoints or
 ETCDCTL_ENDPOINTS), the command searches it too.
 
-The command refuses if the clocks of the nodes and of this machine differ by more than 3 s, or if a node answered under the
-KEK within the last 5 minutes plus health.outageGracePeriod.
+With --nodes, the command refuses if the clocks of the nodes and of this machine differ by more than 3 s. It also refuses if a
+node answered under the KEK within the last 5 minutes plus health.outageGracePeriod, unless you give up the data under it with
+--i-understand-data-is-lost.
 
 A search of etcd shows which objects are under a retired KEK, not which may still be written under it: a node whose token
 lacks the successor, or whose plugin hangs, continues to encrypt under it. A proof from etcd therefore also requires --nodes
@@ -83,7 +84,7 @@ async function destroy(keyId: string, options: DestroyOptions, terminal: Termina
   const approve = approvalCheck(settings, options.approval);
   const reports = options.approval === undefined ? [] : await digestsOf(options.usageReport);
   const nodes = nodesOf(options, settings);
-  const confirm = confirmKeyId;
+  const confirm = confirmation();
   const destroyed = await recordDestruction(settings, operator, keyId, (begin) =>
     withTokens(settings, operator, (tokens) =>
       destroyKek({ settings, tokens, reference, nodes, proof, confirm, approve, reports, begin }),

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import type { ApprovalView } from "../../admin/approval-view.js";
 import type { Settings } from "../../config/settings.js";
+import { CONFIGURATION_VARIABLE, namedConfiguration } from "../../config/location.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import { KmsError } from "../../errors.js";
 import { EXIT_NO, exitCodeOf } from "../exit-code.js";
@@ -35,11 +36,11 @@ const STATE_ORDER = ["standby", "active", "retired", "refused"];
 export function addKeysListCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("list"))
     .description(
-      "list the generations of the KEK; exit 0 if one is active and all tokens, nodes and clocks agree, 1 if not, 3 if one does not answer",
+      "list the KEKs, past, present and next; exit 0 if one is active and all tokens, nodes and clocks agree, 1 if not, 3 if one does not answer",
     )
     .option(
       NODES_FLAGS,
-      "also ask these plugins' /keys, such as http://127.0.0.1:8090 or ssh://root@cp-2, and compare; without --config and --key, only these are asked (default: the setting nodes)",
+      `also ask these plugins' /keys, such as http://127.0.0.1:8090 or ssh://root@cp-2, and compare; without --config, $${CONFIGURATION_VARIABLE} and --key, only these are asked (default: the setting nodes)`,
     )
     .addHelpText(
       "after",
@@ -56,7 +57,8 @@ Example:
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<ListOptions>();
       const { nodes, config, key } = options;
-      const onlyNodes = nodes !== undefined && config === undefined && key === undefined;
+      const onlyNodes =
+        nodes !== undefined && key === undefined && namedConfiguration(config, process.env) === undefined;
       const settings = onlyNodes ? undefined : settingsFrom(options, false);
       const urls = settings === undefined ? namedNodes(options) : nodesOf(options, settings);
       const reports = readNodes(urls ?? []);

@@ -28,7 +28,13 @@ export function reportRotation(rotation: Rotation, output: OutputFormat, termina
 
 function changeOf(plan: RotationPlan, made: KekRecord | undefined, lacking: readonly string[]): Change {
   if (made === undefined) return { did: "plan a rotation" };
-  return { did: "rotate", lacking, activation: iso(plan.activation), from: plan.from.record.keyId };
+  return {
+    did: "rotate",
+    lacking,
+    activation: iso(plan.activation),
+    made: made.keyId,
+    from: plan.from.record.keyId,
+  };
 }
 
 type Abort = NonNullable<Rotation["abort"]>;

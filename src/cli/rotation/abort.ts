@@ -5,7 +5,7 @@ import { approvalCheck, requireApprovalEarly } from "../../admin/approval-check.
 import { parseKeyReference } from "../../admin/key-reference.js";
 import { KmsError } from "../../errors.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
-import { confirmKeyId } from "../keys/confirm-key-id.js";
+import { confirmation } from "../keys/confirm-key-id.js";
 import { disuseProofOf, MAX_REPORT_AGE } from "../keys/disuse-options.js";
 import { addEveryNodeOption, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
@@ -65,7 +65,7 @@ async function abort(keyId: string | undefined, options: AbortOptions, terminal:
     approve: approvalCheck(settings, options.approval),
     proof: disuseProofOf(proof, operator),
     reports: [],
-    confirm: confirmKeyId,
+    confirm: confirmation(),
   });
   const { keyId: destroyed, label } = key.record;
   printResult(

@@ -15,7 +15,7 @@ import { addLimitOptions, limitsOf, type LimitOptions } from "../etcd/migrate.js
 import { MigrationProgress } from "../etcd/migration-progress.js";
 import { optionalEtcd } from "../etcd/optional-etcd.js";
 import { activationOf, addActivationOptions, type ActivationOptions } from "../keys/activation-options.js";
-import { confirmKeyId } from "../keys/confirm-key-id.js";
+import { confirmation } from "../keys/confirm-key-id.js";
 import { digestsOf, disuseProofOf, MAX_REPORT_AGE } from "../keys/disuse-options.js";
 import { addEveryNodeOption, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
@@ -184,7 +184,7 @@ async function orderOf(
     stored,
     proof: disuseProofOf(proof, operator),
     reports: options.approval.length === 0 ? [] : await digestsOf(options.usageReport),
-    confirm: confirmKeyId,
+    confirm: confirmation(),
   };
 }
 

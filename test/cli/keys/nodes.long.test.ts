@@ -87,7 +87,7 @@ function start(...args: string[]): {
 }
 
 const missingAtFar = (stderr: string): boolean =>
-  stderr.includes(`${far.url}/keys: missing, has not seen it`);
+  stderr.includes(`${far.url}/keys: missing, has not seen it yet`);
 
 describe("keys rotate --nodes", () => {
   it("--wait ends when the clone arrives, and the unused standby key may be destroyed", async () => {
@@ -135,6 +135,24 @@ describe("keys rotate --nodes", () => {
     });
   });
 
+  it("'keys rotate --wait' makes nothing if none of the nodes answers", async () => {
+    const before = await keys("list");
+    const wrong = ["--nodes", "http://127.0.0.1:9,http://127.0.0.1:10"];
+    const rotated = await keys("rotate", "--activate-in", "1h", "--wait", ...wrong);
+    expect([rotated.code, rotated.stderr]).toEqual([
+      3,
+      expect.stringMatching(/no node answers \(.*:9\/keys: .*; .*:10\/keys: .*\); nothing was made/),
+    ]);
+    expect((await keys("list")).said["keys"]).toHaveLength((before.said["keys"] as unknown[]).length);
+  });
+
+  it("'keys list --nodes' compares the tokens of the configuration that the environment names", async () => {
+    const env = { ...near.token.env, KMS_PKCS11_CONFIG: operator.configFile };
+    const { stdout } = await runCommand(["keys", "list", ...nodes(), "-o", "json"], env);
+    const listed = JSON.parse(stdout) as { keys: unknown[]; nodes: unknown[] };
+    expect([listed.keys.length > 0, listed.nodes.length]).toEqual([true, 2]);
+  });
+
   it("--abort-unless-converged requires nodes or several tokens", async () => {
     const args = ["--abort-unless-converged", "--key", tokenUri(near.token, "kms-kek")];
     expect(await runCommand(["keys", "rotate", ...args], near.token.env)).toMatchObject({
@@ -153,7 +171,7 @@ describe("keys rotate --nodes", () => {
       said: {
         interrupted: true,
         aborted: {
-          reason: expect.stringMatching(`interrupted.*${far.url}/keys has not seen it`) as string,
+          reason: expect.stringMatching(`interrupted.*${far.url}/keys has not seen it yet`) as string,
           tokens: [{ outcome: "done" }, { outcome: "not needed" }],
         },
         nodes: [{ state: "ready" }, { state: "missing" }],

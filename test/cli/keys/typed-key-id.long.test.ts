@@ -41,6 +41,11 @@ it("'keys destroy' destroys nothing if another key_id or none is typed", async (
   const { keyId } = created;
   const destroy = ["keys", "destroy", keyId, "--key", uri, "--i-understand-data-is-lost", keyId];
   const refusals = [
+    [
+      `${keyId.slice(0, 11)}\r`,
+      1,
+      "only the beginning of the key_id was typed, and all of it is needed; nothing was destroyed",
+    ],
     ["another\r", 1, "another key_id was typed; nothing was destroyed"],
     // Ctrl-C and Ctrl-D.
     ["\x03", 130, "no key_id was typed; nothing was destroyed"],
@@ -48,6 +53,7 @@ it("'keys destroy' destroys nothing if another key_id or none is typed", async (
   ] as const;
   for (const [keys, exitCode, refusal] of refusals) {
     const [code, output] = await type(keys, ...destroy);
+    expect(output).toMatch(/KEK +"kms-kek@.*", standby, activates 20.*\r\nkey_id +01/);
     expect([code, output.endsWith(`kms-pkcs11: ${refusal}\r\n`)], output).toEqual([exitCode, true]);
   }
   await expect(type(`${keyId}\r`, ...destroy)).resolves.toEqual([
