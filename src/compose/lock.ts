@@ -35,6 +35,7 @@ export class PluginLock {
   readonly #options: PluginLockOptions;
   readonly #clearShares: (() => void)[] = [];
   #since: Date | undefined;
+  #inProgress = 0;
 
   constructor(options: PluginLockOptions) {
     this.#options = options;
@@ -43,6 +44,11 @@ export class PluginLock {
   /** Whether an operator has locked the plugin and nobody has unlocked it. */
   get isLocked(): boolean {
     return this.#since !== undefined;
+  }
+
+  /** Whether a lock has begun and not ended: a PIN that is taken now would outlast it. */
+  get isInProgress(): boolean {
+    return this.#inProgress > 0;
   }
 
   /** Why requests fail, in one line; undefined if the plugin is not locked. */
@@ -81,13 +87,18 @@ export class PluginLock {
     this.#since ??= new Date();
     record({ event: "locked" });
     log.warn({}, "locked by an operator: PIN, seeds and sessions are dropped");
-    for (const clear of this.#clearShares) clear();
-    for (const { held } of locked) held.forget();
-    forgetSeeds();
-    await Promise.all(tokens.map((token) => token.replaceHosts(LOG_OUT_MS)));
-    // Calls that were in progress end now; one of them may have brought another seed.
-    await setImmediate();
-    forgetSeeds();
+    this.#inProgress++;
+    try {
+      for (const clear of this.#clearShares) clear();
+      for (const { held } of locked) held.forget();
+      forgetSeeds();
+      await Promise.all(tokens.map((token) => token.replaceHosts(LOG_OUT_MS)));
+      // Calls that were in progress end now; one of them may have brought another seed.
+      await setImmediate();
+      forgetSeeds();
+    } finally {
+      this.#inProgress--;
+    }
     dropFreedMemory();
     return {
       locked: true,

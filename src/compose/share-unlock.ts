@@ -32,6 +32,8 @@ const LOGGED_IN = "the token is logged in already; no share is needed";
 export class ShareUnlock {
   readonly #options: ShareUnlockOptions;
   readonly #window: UnlockWindow;
+  /** How often the shares were zeroed by order. */
+  #clearings = 0;
 
   constructor(options: ShareUnlockOptions) {
     this.#options = options;
@@ -67,13 +69,19 @@ export class ShareUnlock {
 
   /** Zeroes the shares of the attempt. */
   clear(): void {
+    this.#clearings++;
     this.#window.clear();
   }
 
   async #unlock(gathering: Gathering): Promise<UnlockAnswer> {
     const { token, path, tryPin } = this.#options;
     const { epoch, threshold } = gathering.sealed;
+    const before = this.#clearings;
     const pin = checkPin(await gathering.open(), token.pin);
+    if (this.#clearings !== before) {
+      pin.fill(0);
+      return { unlocked: false, message: "the plugin was locked meanwhile; run unlock --share again" };
+    }
     const answer = await tryPin(pin, () => outdatedReason(path, gathering.sealed));
     const message = `${threshold} of ${threshold} shares (epoch ${epoch}): ${answer.message}`;
     return { ...answer, message };

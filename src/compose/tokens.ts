@@ -228,7 +228,10 @@ export async function tryPin(
     case "untried":
       return { unlocked: true, message: ALREADY };
     case "refused": {
-      const kept = up ? "; the token stays logged in with the PIN that is in use" : "";
+      const kept =
+        up && verdict.reason.code === "PIN_REFUSED"
+          ? "; the token stays logged in with the PIN that is in use"
+          : "";
       return { unlocked: false, message: `${verdict.reason.message}${kept}` };
     }
     case "waiting": {

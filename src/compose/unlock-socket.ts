@@ -21,11 +21,17 @@ export interface UnlockSocketOptions {
   readonly log: Log;
 }
 
+const BEING_LOCKED = "the plugin is being locked, so the PIN was forgotten; enter it again afterwards";
+
 /** Listens for the PIN of a token, and logs when no operator can submit it. @throws KmsError SOCKET_UNUSABLE */
 export async function startUnlocking(options: UnlockSocketOptions): Promise<RunningUnlock> {
   const { token, lock, log } = options;
   const { path } = token.source;
   const unlock: TryPin = async (pin, outdated) => {
+    if (lock.isInProgress) {
+      pin.fill(0);
+      return { unlocked: false, message: BEING_LOCKED };
+    }
     const answer = await tryPin(pin, token, outdated);
     if (answer.unlocked) lock.unlocked();
     return answer;

@@ -70,8 +70,11 @@ export class OperatorPin implements Pin {
     };
   }
 
-  /** Zeroes every PIN. */
+  /** Zeroes every PIN; one that is still being tried is refused. */
   forget(): void {
+    this.#offered?.settle(
+      new KmsError("CANCELLED", "the plugin was locked meanwhile, so the PIN was forgotten"),
+    );
     this.#dropOffered();
     this.#inUse?.pin.fill(0);
     this.#inUse = undefined;
