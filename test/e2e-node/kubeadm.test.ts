@@ -10,9 +10,12 @@ import { SECRET, useInstalledNode } from "./harness/installed-node.js";
 const OUTAGE_MS = 120_000;
 /** A new API server first refuses the pod's priority class; kubelet reports the pod again up to 90 s later. */
 const POD_MS = 180_000;
+/** The release that upgrade.md names. */
+const NEXT = "0.2.0";
+const FILES = "The node's files";
 const CONFIG = "--config /etc/kms-pkcs11/config.yaml";
 
-const { cluster, hsm, node } = useInstalledNode("node");
+const { cluster, follow, hsm, node } = useInstalledNode("node");
 
 /** The ids of the running containers: a container that was started again has another. */
 function ids(containers: ReadonlyMap<string, ContainerState>): Record<string, string> {
@@ -91,20 +94,60 @@ it("crictl: kubelet starts the stopped container again, and reads and writes con
   expect(ids(await cluster.containers())["kube-apiserver"]).toBe(apiserver);
 });
 
-it("upgrade: another image replaces the pod while the API server runs", async () => {
-  const before = await cluster.containers();
-  await node.run("ctr -n k8s.io images import /opt/install/plugin-next.tar");
-  await node.run(
-    "sed -i 's/kubernetes-kms-pkcs11:0.1.0/kubernetes-kms-pkcs11:next/' /etc/kubernetes/manifests/kms-pkcs11.yaml",
-  );
-  const start = Date.now();
+/** Waits until kubelet runs the plugin from another image; returns the reads that failed meanwhile. */
+async function readsUntilAnotherImage(before: ContainerState | undefined): Promise<string[]> {
   const isReplaced = async (): Promise<boolean> => {
     const now = (await cluster.containers()).get("kms-pkcs11");
-    return now !== undefined && now.image !== before.get("kms-pkcs11")?.image;
+    return now !== undefined && now.image !== before?.image;
   };
-  expect(await cluster.failedReads("before", SECRET, isReplaced, { timeoutMs: 180_000 })).toEqual([]);
+  return cluster.failedReads("before", SECRET, isReplaced, { timeoutMs: 400_000 });
+}
+
+it("upgrade: the page's commands replace image and tools while the API server runs", async () => {
+  const before = await cluster.containers();
+  await follow("upgrade.md", ["Before each node", "The tarball", "The image of a static pod", FILES]);
+  const start = Date.now();
+  expect(await readsUntilAnotherImage(before.get("kms-pkcs11"))).toEqual([]);
   await cluster.untilPlugin("/readyz", 200);
   record("upgrade", "the new image is ready after, s", (Date.now() - start) / 1000);
+  await follow("upgrade.md", ["After each node"]);
+  expect(await node.run("kms-pkcs11 version")).toContain(NEXT);
   await cluster.createSecret("after-upgrade", SECRET);
+  expect((await cluster.containers()).get("kube-apiserver")).toEqual(before.get("kube-apiserver"));
+});
+
+it("upgrade back: the page's commands return to the earlier release, with the same KEK", async () => {
+  const before = await cluster.containers();
+  await follow("upgrade.md", ["Going back"]);
+  expect(await readsUntilAnotherImage(before.get("kms-pkcs11"))).toEqual([]);
+  await cluster.untilPlugin("/readyz", 200);
+  await follow("upgrade.md", ["After each node"]);
+  expect(await node.run("kms-pkcs11 version")).not.toContain(NEXT);
+  expect(await cluster.readSecret("after-upgrade")).toBe(SECRET);
+  expect((await cluster.containers()).get("kube-apiserver")).toEqual(before.get("kube-apiserver"));
+});
+
+it("upgrade half way: an incomplete tarball changes nothing, and can be unpacked again", async () => {
+  const tarball = `/opt/install/kubernetes-kms-pkcs11-${NEXT}-linux-x64.tar.gz`;
+  await node.run(`mv ${tarball} ${tarball}.whole && head -c 20000000 ${tarball}.whole >${tarball}`);
+  await expect(follow("upgrade.md", ["The tarball"])).rejects.toThrow(/tar .*exit code/);
+  expect(await node.run("kms-pkcs11 version")).not.toContain(NEXT);
+  await node.run(`mv ${tarball}.whole ${tarball}`);
+  await follow("upgrade.md", ["The tarball"]);
+  expect(await node.run("kms-pkcs11 version")).toContain(NEXT);
+});
+
+it("upgrade without the image: reads continue, and the pod starts once the image is there", async () => {
+  await node.run(`ctr -n k8s.io images rm docker.io/library/kubernetes-kms-pkcs11:${NEXT}`);
+  const before = await cluster.containers();
+  await follow("upgrade.md", [FILES]);
+  const isGone = async (): Promise<boolean> => (await cluster.containers()).get("kms-pkcs11") === undefined;
+  expect(await cluster.failedReads("before", SECRET, isGone, { timeoutMs: 120_000 })).toEqual([]);
+  await follow("upgrade.md", ["The image of a static pod"]);
+  const start = Date.now();
+  expect(await readsUntilAnotherImage(before.get("kms-pkcs11"))).toEqual([]);
+  await cluster.untilPlugin("/readyz", 200);
+  record("upgrade", "the pod runs after its image was imported late, s", (Date.now() - start) / 1000);
+  await follow("upgrade.md", ["After each node"]);
   expect((await cluster.containers()).get("kube-apiserver")).toEqual(before.get("kube-apiserver"));
 });

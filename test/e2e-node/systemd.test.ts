@@ -14,7 +14,16 @@ import { NetworkHsm, PIN } from "./harness/network-hsm.js";
 import { startControlPlane } from "./harness/unit-control-plane.js";
 
 const INSTALL = "/opt/install";
+const GUIDE = "install-systemd.md";
 const PACKAGE = "kubernetes-kms-pkcs11";
+const OLD = `${INSTALL}/${PACKAGE}-0.1.0-linux-x64.deb`;
+/** The release that upgrade.md names. */
+const NEXT = "0.2.0";
+const NEXT_FILE = `${PACKAGE}-${NEXT}-linux-x64.deb`;
+/** What follows a package in upgrade.md. */
+const RESTART = ["The node's files", "A unit", "After each node"];
+const ENCRYPTION = "/etc/kubernetes/encryption/encryption-configuration.yaml";
+const READ = "kubectl --kubeconfig /etc/kubernetes/admin.conf get secret early -o jsonpath={.data.password}";
 const KMS = "/etc/kms-pkcs11";
 const PIN_FILE = "/etc/kms-pkcs11/credentials/pin";
 const DROP_IN = "/etc/systemd/system/kms-pkcs11.service.d/pin.conf";
@@ -35,12 +44,12 @@ beforeAll(async () => {
   await mkdir(install, { recursive: true });
   const deb = inject("tarball").replace(/\.tar\.gz$/, ".deb");
   await copyFile(deb, join(install, basename(deb)));
-  await copyFile(join(inject("archives"), "next.deb"), join(install, "next.deb"));
+  await copyFile(join(inject("archives"), NEXT_FILE), join(install, NEXT_FILE));
   await machine.boot();
   record("systemd", "unpacked and booted, s", (Date.now() - start) / 1000);
   await startControlPlane(machine);
   const installed = Date.now();
-  const steps = await followGuide(machine, "install-systemd.md", { folder: INSTALL, typed: PIN });
+  const steps = await followGuide(machine, GUIDE, { folder: INSTALL, typed: PIN });
   record("systemd", `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
 }, 900_000);
 
@@ -56,6 +65,11 @@ async function property(name: string): Promise<string> {
 
 async function publishedKeyId(): Promise<string> {
   return (JSON.parse(await machine.run("kms-pkcs11 status -o json")) as { keyId: string }).keyId;
+}
+
+/** Runs the commands of these sections of a page of deploy/, as the operator who has installed the plugin. */
+async function follow(page: string, sections: readonly string[]): Promise<void> {
+  await followGuide(machine, page, { folder: INSTALL, typed: PIN, sections, after: GUIDE });
 }
 
 async function roundTrip(section: string, since: number): Promise<void> {
@@ -115,6 +129,38 @@ it("environment: root's commands use the variables that only the unit knows", as
   await machine.run(`mv /opt/hsm/run/elsewhere.sock /opt/hsm/run/hsm.sock && rm ${dropIn}`);
 });
 
+it("upgrade: the page's commands restart the unit, which keeps its KEK", async () => {
+  const [before, keyId] = [await property("MainPID"), await publishedKeyId()];
+  const start = Date.now();
+  await follow("upgrade.md", ["Before each node", "The package", ...RESTART]);
+  record("upgrade", "package and files by the page's commands, s", (Date.now() - start) / 1000);
+  expect(await machine.run("kms-pkcs11 version")).toContain(NEXT);
+  expect(await property("MainPID")).not.toBe(before);
+  expect(await publishedKeyId()).toBe(keyId);
+});
+
+it("upgrade half way: the unit continues while dpkg is interrupted, and dpkg can be repeated", async () => {
+  await machine.run(`apt-get install -y --allow-downgrades ${OLD}`, { timeoutMs: 120_000 });
+  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+  const before = await property("MainPID");
+  const unpacking = "find /opt/kms-pkcs11 -name '*.dpkg-new' | grep -q .";
+  const killed = `dpkg -i ${INSTALL}/${NEXT_FILE} & dpkg=$!; until ${unpacking}; do :; done; kill -KILL $dpkg`;
+  await machine.run(killed, { timeoutMs: 120_000 });
+  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+  expect(await property("MainPID")).toBe(before);
+  await machine.try("dpkg --configure -a", { timeoutMs: 120_000 });
+  await follow("upgrade.md", ["The package", ...RESTART]);
+  expect(await machine.run("kms-pkcs11 version")).toContain(NEXT);
+});
+
+it("upgrade back: the earlier package serves with the same KEK", async () => {
+  const keyId = await publishedKeyId();
+  await machine.run(`apt-get install -y --allow-downgrades ${OLD}`, { timeoutMs: 120_000 });
+  await follow("upgrade.md", RESTART);
+  expect(await machine.run("kms-pkcs11 version")).not.toContain(NEXT);
+  expect(await publishedKeyId()).toBe(keyId);
+});
+
 it("LoadCredentialEncrypted: the unit runs with a PIN that the disk holds only encrypted", async () => {
   const encrypted = "/etc/kms-pkcs11/credentials/pin.cred";
   await machine.run(
@@ -131,25 +177,49 @@ it("LoadCredentialEncrypted: the unit runs with a PIN that the disk holds only e
   await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
 });
 
-it("package: the package of the next release restarts the unit, which keeps its KEK", async () => {
-  const [before, keyId] = [await property("MainPID"), await publishedKeyId()];
-  const start = Date.now();
-  await machine.run(`dpkg -i ${INSTALL}/next.deb`, { timeoutMs: 120_000 });
-  await roundTrip("package", start);
-  expect(await property("MainPID")).not.toBe(before);
-  expect(await publishedKeyId()).toBe(keyId);
+it("removal too early: the package refuses, and the plugin continues", async () => {
+  const { code, stderr } = await machine.try(`dpkg -r ${PACKAGE}`);
+  expect(code).not.toBe(0);
+  expect(stderr).toContain(`not removed, since kube-apiserver uses the plugin through ${ENCRYPTION}`);
+  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+  expect(await machine.run(`dpkg-query -W -f '\${db:Status-Status}' ${PACKAGE}`)).toBe("installed");
 });
 
-it("package: after a removal, configuration, PIN, state and user stay for the next", async () => {
+it("removal by force: Secrets are unreadable after a restart, until the package is back", async () => {
   const keyId = await publishedKeyId();
-  await machine.run(`dpkg -r ${PACKAGE} && dpkg -P ${PACKAGE}`);
+  await machine.run(`touch /run/kms-pkcs11-remove-anyway && dpkg -r ${PACKAGE} && dpkg -P ${PACKAGE}`);
   expect((await machine.try("systemctl is-active kms-pkcs11")).stdout).toBe("inactive\n");
   expect((await machine.try("ls /opt/kms-pkcs11 /usr/bin/kms-pkcs11")).code).not.toBe(0);
   await machine.run(`test -s ${KMS}/config.yaml -a -s ${KMS}/credentials/pin.cred && id kms-pkcs11`);
   expect(await machine.run("ls /var/lib/kms-pkcs11")).not.toBe("");
-  await machine.run(`dpkg -i ${INSTALL}/next.deb && systemctl enable --now --quiet kms-pkcs11`, {
-    timeoutMs: 120_000,
-  });
-  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+  await machine.run("systemctl restart kube-apiserver");
+  await until(
+    "reads that fail for want of the plugin",
+    async () => /transform|decrypt|kms/i.test((await machine.try(`timeout 10 ${READ}`)).stderr),
+    { timeoutMs: 120_000, intervalMs: 500 },
+  );
+  const start = Date.now();
+  await machine.run(`dpkg -i ${OLD} && systemctl enable --now --quiet kms-pkcs11`, { timeoutMs: 120_000 });
+  await roundTrip("removal", start);
   expect(await publishedKeyId()).toBe(keyId);
+  await until("the Secret", async () => (await machine.run(`timeout 10 ${READ}`)) !== "", {
+    timeoutMs: 300_000,
+    intervalMs: 1000,
+  });
+  record("removal", "Secret readable after the package is back, s", (Date.now() - start) / 1000);
+});
+
+it("removal: the page's commands store Secrets in clear, and leave only what it names", async () => {
+  const start = Date.now();
+  await follow("removal.md", [
+    ...["Write in clear", "Prove it", "An API server as a unit", "The package", "The rest of the plugin"],
+  ]);
+  record("removal", "by the page's commands, s", (Date.now() - start) / 1000);
+  const value = await machine.run(READ);
+  expect(Buffer.from(value, "base64").toString()).toBe("stored-in-clear");
+  const stored = "etcdctl get --print-value-only /registry/secrets/default/early";
+  expect(await machine.run(stored)).toContain("stored-in-clear");
+  const left = `find / /run -xdev -path ${INSTALL} -prune -o -name '*kms-pkcs11*' -print -prune | sort`;
+  expect(await machine.run(left)).toBe("/var/lib/kms-pkcs11\n/var/log/kms-pkcs11\n");
+  expect((await machine.try("systemctl is-system-running")).stdout).toMatch(/running|degraded/);
 });

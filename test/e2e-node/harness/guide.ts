@@ -1,11 +1,12 @@
-// Installs the plugin by a guide of deploy/: runs the commands of its console blocks on a machine, one after the other, and
-// compares what they print with what the guide shows.
+// Follows a guide of deploy/: runs the commands of its console blocks on a machine, one after the other, and compares what they
+// print with what the guide shows.
 
-import { isAsShown, readRunbook } from "../../e2e/harness/runbook.js";
+import { isAsShown, readRunbook, type RunbookStep } from "../../e2e/harness/runbook.js";
 import type { Machine } from "./machine.js";
 
 /** An operator has no patience for a longer guide. */
 const MAX_COMMANDS = 40;
+const REMEMBERED = /^(export|cd) /;
 
 export interface GuideOptions {
   /** The folder in which the commands run. */
@@ -13,17 +14,23 @@ export interface GuideOptions {
   /** What the operator types if a command reads from the terminal. */
   readonly typed: string;
   /** Returns the command to run instead, if the machine is not as the guide assumes. */
-  readonly instead?: (command: string) => string;
+  readonly instead?: ((command: string) => string) | undefined;
+  /** The headings of the parts to follow, in this order; if omitted, the whole guide. */
+  readonly sections?: readonly string[];
+  /** The guide that was followed before: the operator's shell remembers its `export` commands. */
+  readonly after?: string;
 }
 
 /** Runs the commands of a guide. Returns their number, or throws at the first that fails or prints something else. */
 export async function followGuide(machine: Machine, name: string, options: GuideOptions): Promise<number> {
-  const steps = await readRunbook(new URL(`../../../deploy/${name}`, import.meta.url));
+  const steps = await readSteps(name, options.sections);
   if (steps.length >= MAX_COMMANDS) throw new Error(`${name} has ${steps.length} commands`);
+  const before = options.after === undefined ? [] : await readSteps(options.after);
   // Each command has a shell of its own; what an operator's shell would remember precedes it.
-  const remembered = [`cd ${options.folder}`, "exec 2>&1"];
+  const remembered = before.map(({ command }) => command).filter((command) => /^export /.test(command));
+  remembered.push(`cd ${options.folder}`, "exec 2>&1");
   for (const { command, output } of steps) {
-    if (/^(export|cd) /.test(command)) {
+    if (REMEMBERED.test(command)) {
       remembered.push(command);
       continue;
     }
@@ -35,4 +42,13 @@ export async function followGuide(machine: Machine, name: string, options: Guide
     if (!isAsShown(printed, output)) throw new Error(`${command}: not as the guide shows\n${printed}`);
   }
   return steps.length;
+}
+
+async function readSteps(name: string, sections?: readonly string[]): Promise<RunbookStep[]> {
+  const page = new URL(`../../../deploy/${name}`, import.meta.url);
+  if (sections === undefined) return readRunbook(page);
+  const parts = await Promise.all(sections.map(async (section) => readRunbook(page, section)));
+  const empty = parts.findIndex((part) => part.length === 0);
+  if (empty >= 0) throw new Error(`${name} has no commands under "${sections[empty] ?? ""}"`);
+  return parts.flat();
 }

@@ -1,12 +1,11 @@
 // A node with its HSM, on which the plugin is installed before the cases of a file run.
 
-import { copyFile, mkdir, readdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { copyFile, mkdir, readdir, rename, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, inject } from "vitest";
 import { record } from "../../e2e/harness/report.js";
 import { binaries } from "../../e2e/harness/run.js";
 import { Cluster, machineConfiguration } from "./cluster.js";
-import { runCommand } from "./command.js";
 import { followGuide } from "./guide.js";
 import { KubernetesNode } from "./kubernetes-node.js";
 import { A_DAY_MS, lookAround } from "./look-around.js";
@@ -14,13 +13,21 @@ import { NetworkHsm, PIN } from "./network-hsm.js";
 
 /** What the node sees as its folder for the installation. */
 const INSTALL = "/opt/install";
+const GUIDE = "install-kubeadm.md";
 /** Checks that this node cannot pass: it has neither systemd nor a configuration of its kernel. */
 const IGNORED = "SystemVerification,FileContent--proc-sys-net-ipv4-ip_forward,Service-Kubelet";
+
+/** An editor of kubeadm's ConfigMap: removes what it sets for the API server, which is only the plugin's. */
+const DELETE_API_SERVER_SETTINGS = `#!/bin/sh
+sed -i '/^ *apiServer:$/,/^ *apiVersion:/{s/apiServer:$/apiServer: {}/;/apiServer\\|apiVersion/!d}' "$1"
+`;
 
 export interface InstalledNode {
   readonly node: KubernetesNode;
   readonly hsm: NetworkHsm;
   readonly cluster: Cluster;
+  /** Runs the commands of these sections of a page of deploy/, as the operator who has installed the plugin. */
+  readonly follow: (page: string, sections: readonly string[]) => Promise<void>;
 }
 
 /** What the Secret "before" holds. */
@@ -41,7 +48,10 @@ export function useInstalledNode(name: string): InstalledNode {
     await hsm.kill();
     await node.remove();
   }, A_DAY_MS);
-  return { node, hsm, cluster };
+  const follow = async (page: string, sections: readonly string[]): Promise<void> => {
+    await followGuide(node, page, { folder: INSTALL, typed: PIN, instead, sections, after: GUIDE });
+  };
+  return { node, hsm, cluster, follow };
 }
 
 /** Boots the node and its HSM, and installs the plugin. */
@@ -55,12 +65,17 @@ async function install(node: KubernetesNode, hsm: NetworkHsm): Promise<void> {
   await node.run(`cd ${INSTALL} && ${unpack} && ${importAll}`, { timeoutMs: 300_000 });
   record(node.name, "booted, control plane's images imported, s", (Date.now() - start) / 1000);
   const installed = Date.now();
-  const steps = await followGuide(node, "install-kubeadm.md", { folder: INSTALL, typed: PIN, instead });
+  const steps = await followGuide(node, GUIDE, { folder: INSTALL, typed: PIN, instead });
   record(node.name, `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
 }
 
-/** `kubeadm init` gets the guide's file and, beside it, what only this machine needs. Without a version it asks the internet. */
+/**
+ * `kubeadm init` gets the guide's file and, beside it, what only this machine needs. Without a version it asks the internet. What
+ * the operator deletes in an editor, a command deletes.
+ */
 function instead(command: string): string {
+  if (command === "systemctl daemon-reload") return "true";
+  if (command.endsWith(" edit configmap kubeadm-config")) return `KUBE_EDITOR=${INSTALL}/editor ${command}`;
   const version = 'echo "kubernetesVersion: $(kubeadm version -o short)"';
   return command.replace(
     /^kubeadm init --config (\S+)$/,
@@ -77,11 +92,11 @@ async function putFiles(node: KubernetesNode): Promise<void> {
   const tarball = inject("tarball");
   await mkdir(install, { recursive: true });
   for (const name of await readdir(archives)) {
-    if (/^(plugin|control-plane).*\.tar$/.test(name)) {
-      await copyFile(join(archives, name), join(install, name));
-    }
+    if (/\.tar(\.gz)?$/.test(name)) await copyFile(join(archives, name), join(install, name));
   }
-  await copyFile(tarball, join(install, tarball.slice(tarball.lastIndexOf("/") + 1)));
-  await runCommand(["mv", join(install, "plugin.tar"), join(install, "kubernetes-kms-pkcs11-0.1.0.tar")]);
+  await copyFile(tarball, join(install, basename(tarball)));
+  await rename(join(install, "plugin.tar"), join(install, "kubernetes-kms-pkcs11-0.1.0.tar"));
+  await rename(join(install, "plugin-next.tar"), join(install, "kubernetes-kms-pkcs11-0.2.0.tar"));
+  await writeFile(join(install, "editor"), DELETE_API_SERVER_SETTINGS, { mode: 0o755 });
   await writeFile(join(install, "machine.yaml"), machineConfiguration(node.cgroup));
 }

@@ -14,7 +14,7 @@ const CGROUPS = "/sys/fs/cgroup";
 
 const ENVIRONMENT = [
   "CONTAINER_RUNTIME_ENDPOINT=unix:///run/containerd/containerd.sock",
-  "KUBECONFIG=/etc/kubernetes/super-admin.conf",
+  "KUBECONFIG=/etc/kubernetes/admin.conf",
 ];
 
 export class KubernetesNode extends Machine {
