@@ -91,6 +91,18 @@ describe("a command loads only what it needs:", () => {
     expect(undici).toBe(false);
   });
 
+  it("serve loads no documentation comments, and no character that takes two bytes", () => {
+    const { modules } = loadedBy("serve", "--config", "/nowhere");
+    const texts = modules
+      .filter((url) => url.includes("/cli/serve"))
+      .map((url) => readFileSync(fileURLToPath(url), "utf8"));
+    expect(texts.length).toBeGreaterThan(1);
+    for (const text of texts) {
+      expect(text).not.toMatch(/[^\0-\x7f]/u);
+      expect(text).not.toMatch(/^\s*\/\*\*/mu);
+    }
+  });
+
   it("serve loads no code of approvals or of several clusters", () => {
     const joined = loadedBy("serve", "--config", "/nowhere").modules.flatMap(joinedIn);
     expect(joined).toContain("provider/active-key.js");
