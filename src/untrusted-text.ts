@@ -1,9 +1,9 @@
 // Text from clients, nodes, tokens, API servers and etcd, made safe for a log, a message or a terminal. Every place that
 // shows such text cleans and cuts it here.
 
-/** Characters that a terminal obeys or does not show. */
-const CONTROLS = /[\p{C}\p{Zl}\p{Zp}]/gu;
-const CONTROLS_BUT_LINE_FEED = /(?!\n)[\p{C}\p{Zl}\p{Zp}]/gu;
+/** Characters that a terminal obeys or does not show; U+2800 is a Braille pattern without dots. */
+const CONTROLS = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/gu;
+const CONTROLS_BUT_LINE_FEED = /(?!\n)[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/gu;
 const ELLIPSIS = "...";
 
 /** Maximum length of a client's text in logs, the audit log and traces, in UTF-16 code units. */

@@ -16,6 +16,14 @@ it("every control character is escaped, so that text is one line without command
   expect(oneLine(HOSTILE)).toBe("a\\u001b[2Jb\\u202ec\\u0000d\\u2028e\\u000d\\u000af");
 });
 
+it.each(["\u3164", "\u115f", "\uffa0", "\u2800", "\u034f", "\u{e0100}"])(
+  "the invisible character %j, which could place text elsewhere on a terminal, is escaped",
+  (invisible) => {
+    expect(oneLine(`a${invisible}b`)).toMatch(/^a(\\u[0-9a-f]{4})+b$/);
+    expect(oneLine("Müller 鍵 é\u0301")).toBe("Müller 鍵 é\u0301");
+  },
+);
+
 it("control characters are escaped so that JSON means the same and keeps its line feeds", () => {
   const document = JSON.stringify({ label: "x\u007f\u202e" }, undefined, 2);
   const shown = escapeControls(document);

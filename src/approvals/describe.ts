@@ -1,6 +1,6 @@
 // Explains in plain words what a proposal and a policy permit, before somebody signs. Text that others wrote is shown on one
-// line, without control characters.
-import { oneLine } from "../untrusted-text.js";
+// line, without control characters; a reason also without runs of spaces, which could place its end like another row.
+import { collapseSpaces, oneLine } from "../untrusted-text.js";
 import { OPERATIONS, type Operation, type Policy } from "./policy.js";
 import type { Proposal } from "./proposal.js";
 import { fingerprintOf, readKeyLine } from "./ssh-key.js";
@@ -32,7 +32,7 @@ export function describeProposal(proposal: Proposal): Row[] {
     ["object", object],
     ["report", report],
     ["proposed by", proposal.proposer],
-    ["reason", proposal.reason],
+    ["reason", collapseSpaces(proposal.reason)],
     ["created", proposal.created],
     ["expires", proposal.expires],
   ];

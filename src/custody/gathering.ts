@@ -22,13 +22,13 @@ export function describeFault(fault: ShareFault, share: ShareName, sealed: Seale
   const name = `share ${share.index} (set ${share.set}, epoch ${share.epoch})`;
   switch (fault) {
     case "foreign":
-      return `${name} belongs to another PIN: this one has set ${sealed.set}`;
+      return `${name} belongs to another PIN: this one has set ${sealed.set}; use the page of that set`;
     case "outdated":
       return `${name} is outdated: the PIN was renewed, and epoch ${sealed.epoch} is in force; use the newer page`;
     case "newer":
       return `${name} is newer than the sealed PIN of this machine, epoch ${sealed.epoch}; copy the renewed file here`;
     case "altered":
-      return `${name} was not issued with this sealed PIN, although its checksum is right`;
+      return `${name} was not issued with this sealed PIN, although its checksum is right; find out who made it, or restore the file from a copy`;
     case "duplicate":
       return `${name} has been entered already; another custodian is needed`;
   }
@@ -84,7 +84,8 @@ export class Gathering {
     } finally {
       for (const bytes of [...points, ...plain]) bytes.fill(0);
     }
-    const text = "the sealed PIN does not open although every share is right: the file was altered";
+    const { set, epoch } = this.sealed;
+    const text = `the sealed PIN of set ${set}, epoch ${epoch} does not open although every share is right: the file was altered`;
     throw new KmsError("CONFIG_INVALID", `${text}; restore it from a copy`);
   }
 

@@ -46,8 +46,13 @@ export function verifyEvidence(folder: string, expected?: string): EvidenceRepor
     manifest: digest,
     collectedAt: manifest.collectedAt,
     files: manifest.files.length,
-    problems: problems.slice(0, MAX_PROBLEMS),
+    problems: limited(problems),
   };
+}
+
+function limited(problems: readonly string[]): string[] {
+  const more = problems.length - MAX_PROBLEMS;
+  return more <= 0 ? [...problems] : [...problems.slice(0, MAX_PROBLEMS), `${more} more problems`];
 }
 
 function entriesOf(folder: string): string[] {

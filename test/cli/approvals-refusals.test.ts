@@ -33,6 +33,13 @@ it("no activation is proposed or signed that would expire before its instant", a
   expect((await sign("late.json", "alice")).stderr).toContain("before the KEK's activation");
 });
 
+it("the reason of a proposal cannot place its end like another row", async () => {
+  const reason = `rotation${" ".repeat(60)}KEK          0194\u3164`;
+  await propose("s.json", "destroy", "kms-kek", "--kek", KEK, "--reason", reason);
+  const shown = await approvals("show", file("s.json"), "--policy", POLICY);
+  expect(shown.stdout).toMatch(/^reason +rotation KEK 0194\\u3164$/m);
+});
+
 it("approvals show does not call an expired approval of a destruction approved", async () => {
   await propose("e.json", "destroy", "kms-kek", "--kek", KEK);
   for (const name of ["alice", "bob"]) await sign("e.json", name);

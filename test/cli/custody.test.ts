@@ -1,13 +1,14 @@
 // `custody split`, `test` and `combine` on a real token: what they write, what they report, and that no mistake with a
 // share costs a PIN attempt.
 
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { closeSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { beforeAll, expect, it } from "vitest";
 
 import { runCommand } from "../support/command.js";
-import type { CommandResult } from "../support/plugin-process.js";
+import { MAIN, type CommandResult } from "../support/plugin-process.js";
 import { sharesIn } from "../support/share-pages.js";
 import { makeFolder } from "../support/token.js";
 import { useToken } from "../support/token-fixture.js";
@@ -93,6 +94,28 @@ it("custody combine writes the PIN into a pipe or a new file, and names a wrong 
   expect((await custody("combine", [c, a], "--out", out)).code).toBe(0);
   expect([readFileSync(out, "utf8"), statSync(out).mode & 0o777]).toEqual([fixture.token.pin, 0o600]);
   expect((await custody("combine", [a])).stderr).toMatch(/not enough right shares/);
+});
+
+it("custody combine refuses a place where the PIN cannot or must not be, before it reads shares", async () => {
+  const taken = join(folder, "taken");
+  writeFileSync(taken, "kept");
+  const refused = await custody("combine", shares, "--out", taken);
+  expect(refused).toMatchObject({
+    code: 2,
+    stderr: `kms-pkcs11: --out: ${taken} cannot be made (EEXIST); give a new file\n`,
+  });
+  expect(readFileSync(taken, "utf8")).toBe("kept");
+  const output = openSync(join(folder, "redirected"), "wx");
+  const { status, stderr } = spawnSync(process.execPath, [MAIN, "custody", "combine", "--sealed", sealed], {
+    input: shares.join("\n"),
+    stdio: ["pipe", output, "pipe"],
+  });
+  closeSync(output);
+  expect([status, stderr.toString()]).toEqual([
+    2,
+    expect.stringContaining("standard output is a file; give --out"),
+  ]);
+  expect(statSync(join(folder, "redirected")).size).toBe(0);
 });
 
 it("shares of another sealed PIN are foreign", async () => {

@@ -87,6 +87,12 @@ it("the verification names what is missing, added, altered, resized, or not a re
   expect(problems()).toEqual(["extra.txt: was added", "more: was added"]);
 });
 
+it("a verification that finds very many problems says how many it does not list", () => {
+  for (let at = 0; at < 150; at++) writeFileSync(join(folder, `extra-${at}`), "");
+  expect(problems()).toHaveLength(101);
+  expect(problems().at(-1)).toBe("50 more problems");
+});
+
 it.each([
   ["../elsewhere", 1],
   ["/etc/passwd", 1],

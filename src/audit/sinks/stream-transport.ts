@@ -14,6 +14,8 @@ import type { Transport, TransportLimits } from "./transport.js";
 /** Each confirmation costs a connection. */
 const CONFIRM_AFTER_MS = 30_000;
 const MAX_PEM_BYTES = 1 << 20;
+/** A receiver that sends more would take processor time from requests. */
+const MAX_RECEIVED_BYTES = 64 * 1024;
 const BY_OTHERS = 0o007;
 const NO_TLS = "accepts connections but does not answer in TLS; give the port of its TLS input";
 
@@ -161,8 +163,13 @@ class StreamTransport implements Transport {
       this.#failure ??= closedBy(name);
       this.#onEnd?.(failure);
     });
-    // Syslog servers send nothing. Whatever one sends is discarded: unread, it would hide the end of the connection.
-    socket.resume();
+    // Syslog servers send nothing. What one sends is discarded: unread, it would hide the end of the connection.
+    let received = 0;
+    socket.on("data", ({ length }: Buffer) => {
+      received += length;
+      if (received <= MAX_RECEIVED_BYTES) return;
+      socket.destroy(new Error("the receiver sends data without end; give the address of a syslog server"));
+    });
   }
 
   get failure(): Error | undefined {

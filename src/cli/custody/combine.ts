@@ -1,15 +1,18 @@
 // `kms-pkcs11 custody combine`: rebuilds the PIN from shares, for an emergency without a running plugin. The PIN goes to
 // a new file or into a pipe, never to a terminal.
-import { writeFileSync } from "node:fs";
+import { fstatSync, rmSync, writeFileSync } from "node:fs";
 import { Option, type Command } from "commander";
 import { Gathering } from "../../custody/gathering.js";
 import { readSealedPin } from "../../custody/sealed-pin-file.js";
 import { KmsError } from "../../errors.js";
+import { codeOf } from "../../files/file-error.js";
 import { printBytes, type Terminal } from "../output.js";
 import { addClusterOption, configHelp } from "../settings-options.js";
 import { enterShares } from "./enter-shares.js";
 import { gatherShares } from "./gather-shares.js";
 import { addSealedOptions, sealedPath, type SealedOptions } from "./sealed-option.js";
+
+const STDOUT = 1;
 
 interface CombineOptions extends SealedOptions {
   readonly out?: string;
@@ -36,17 +39,47 @@ export function addCustodyCombineCommand(custody: Command, terminal: Terminal): 
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<CombineOptions>();
-      if (options.out === undefined && process.stdout.isTTY) {
-        throw new KmsError("CONFIG_INVALID", "the PIN is not shown on a terminal; give --out, or a pipe");
-      }
+      requireDestination(options.out);
       const pin = await combinedPin(sealedPath(options), terminal);
       try {
         if (options.out === undefined) await printBytes(pin);
-        else writeFileSync(options.out, pin, { mode: 0o600, flag: "wx" });
+        else writePin(options.out, pin);
       } finally {
         pin.fill(0);
       }
     });
+}
+
+/** Requires a place for the PIN before custodians enter their shares. @throws KmsError CONFIG_INVALID */
+function requireDestination(out: string | undefined): void {
+  if (out !== undefined) {
+    // Without a PIN yet: a file that is left empty would be taken for one.
+    writePin(out, Buffer.alloc(0));
+    rmSync(out);
+    return;
+  }
+  if (process.stdout.isTTY) {
+    throw new KmsError("CONFIG_INVALID", "the PIN is not shown on a terminal; give --out, or a pipe");
+  }
+  // The shell has created the file, usually readable by all users.
+  if (fstatSync(STDOUT).isFile()) {
+    throw new KmsError(
+      "CONFIG_INVALID",
+      "standard output is a file; give --out, whose file only you can read",
+    );
+  }
+}
+
+function writePin(path: string, pin: Buffer): void {
+  try {
+    writeFileSync(path, pin, { mode: 0o600, flag: "wx" });
+  } catch (error) {
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `--out: ${path} cannot be made (${codeOf(error)}); give a new file`,
+      error,
+    );
+  }
 }
 
 /** Takes shares until the sealed PIN opens; returns the PIN for the caller to zero. @throws KmsError INPUT_INVALID */

@@ -36,8 +36,11 @@ Example:
     });
 }
 
+const ADVICE =
+  "This folder is not what was collected: get a copy from where it was kept, or collect the evidence again.";
+
 function describe({ manifest, collectedAt, files, problems }: ReturnType<typeof verifyEvidence>): string {
-  if (problems.length > 0) return problems.map(oneLine).join("\n");
+  if (problems.length > 0) return [...problems.map(oneLine), ADVICE].join("\n");
   return `${files} files, collected ${collectedAt ?? ""}, complete and unchanged\nmanifest sha256:${manifest}`;
 }
 

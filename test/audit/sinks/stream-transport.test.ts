@@ -11,6 +11,7 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { openTls, openUnixStream } from "../../../src/audit/sinks/stream-transport.js";
 import { makeCertificate } from "../../support/certificate.js";
 import { makeFolder } from "../../support/token.js";
+import { waitFor } from "../../support/wait.js";
 
 const LIMITS = { connectMs: 60_000, sendMs: 60_000, confirmMs: 60_000, settleMs: 2_000 };
 const CLOSED = /the receiver closed the connection/;
@@ -53,6 +54,21 @@ it("a receiver that ends the connection before the sender does confirms nothing"
   receiver.end();
   receiver.resume();
   await expect(confirmed).rejects.toThrow(CLOSED);
+});
+
+it("a receiver that sends data without end is disconnected, and confirms nothing", async () => {
+  const { transport, receiver } = await connect();
+  const closed = once(receiver, "close");
+  receiver.write(Buffer.alloc(64 * 1024));
+  const endless = (): void => {
+    while (receiver.write(LARGE));
+    receiver.once("drain", endless);
+  };
+  endless();
+  await closed;
+  await waitFor(() => transport.failure);
+  expect(transport.failure?.message).toMatch(/sends data without end; give the address of a syslog server/);
+  await expect(transport.confirm()).rejects.toThrow(/without end/);
 });
 
 it("connections leave no listener on the signal that stops them", async () => {
