@@ -96,7 +96,7 @@ it("custody combine writes the PIN into a pipe or a new file, and names a wrong 
   expect((await custody("combine", [a])).stderr).toMatch(/not enough right shares/);
 });
 
-it("custody combine refuses a place where the PIN cannot or must not be, before it reads shares", async () => {
+it("custody combine refuses a taken file and a redirected output before it reads shares", async () => {
   const taken = join(folder, "taken");
   writeFileSync(taken, "kept");
   const refused = await custody("combine", shares, "--out", taken);
