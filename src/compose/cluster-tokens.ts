@@ -8,6 +8,7 @@ import { pinSourcesOf } from "../config/tokens.js";
 import { KekOwners } from "../hsm/shared/kek-owners.js";
 import { SharedToken } from "../hsm/shared/shared-token.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
+import type { KekName } from "../hsm/wire-calls.js";
 import { ReadingTurns } from "../provider/reading-turns.js";
 import type { LibraryKind } from "../provider/reload-schedule.js";
 import type { ClusterHsm } from "./cluster.js";
@@ -26,6 +27,8 @@ export class ClusterTokens {
   readonly #start: ServiceStart;
   readonly #owners = new KekOwners();
   readonly #opened = new Map<string, Opened>();
+  /** The KEKs of clusters by their tokens' identities. */
+  readonly #expected = new Map<string, Map<string, KekName>>();
   /** Whether tokens that are opened now are started at once. */
   #isRunning = false;
 
@@ -52,9 +55,22 @@ export class ClusterTokens {
     for (const token of settings.tokens) this.#token(settings, token);
   }
 
+  /** Has tokens, once a cluster that is opened uses them, look for the KEKs of all these clusters, which are opened next. */
+  expect(all: readonly Settings[]): void {
+    this.#expected.clear();
+    for (const settings of all) {
+      for (const token of settings.tokens) {
+        const identity = tokenIdentity(token);
+        const keks = this.#expected.get(identity) ?? new Map<string, KekName>();
+        this.#expected.set(identity, keks.set(nameOf(settings), kekNameOf(settings, token)));
+      }
+    }
+    for (const { identity, shared } of this.#opened.values()) this.#announce(identity, shared);
+  }
+
   /** Returns the HSM for a cluster, and opens its tokens unless another cluster has. */
   open(settings: Settings): ClusterHsm {
-    const name = settings.cluster?.name ?? "";
+    const name = nameOf(settings);
     const members = settings.tokens.map((token) => {
       const opened = this.#token(settings, token);
       const hsm = opened.shared.add(name, kekNameOf(settings, token));
@@ -90,6 +106,11 @@ export class ClusterTokens {
     );
   }
 
+  #announce(identity: string, shared: SharedToken): void {
+    const keks = this.#expected.get(identity);
+    if (keks !== undefined) shared.expect(keks);
+  }
+
   #token(settings: Settings, token: TokenSettings): Opened {
     const identity = tokenIdentity(token);
     const known = this.#opened.get(identity);
@@ -99,9 +120,14 @@ export class ClusterTokens {
     const shared = new SharedToken(configured.hsm, this.#owners, log);
     const opened = { ...configured, identity, shared, library: {}, turns: new ReadingTurns() };
     this.#opened.set(identity, opened);
+    this.#announce(identity, shared);
     if (this.#isRunning) opened.hsm.start();
     return opened;
   }
+}
+
+function nameOf({ cluster }: Settings): string {
+  return cluster?.name ?? "";
 }
 
 /** Returns the environment of token hosts, without the PINs of any cluster. */

@@ -38,6 +38,7 @@ export function prepareClusters(
   );
   const tokens = new ClusterTokens({ ...start, hostEnv });
   // The hosts of these tokens load their packages while the rest of the plugin does.
+  tokens.expect(configurations.map(({ settings }) => settings));
   const [first] = configurations;
   if (first !== undefined) tokens.prepare(first.settings);
   return {
@@ -181,9 +182,11 @@ class Clusters implements ShownClusters {
   }
 
   async #openMissing(): Promise<void> {
-    for (const configuration of this.#wanted) {
+    const missing = this.#wanted.filter((one) => !this.#served.has(nameOf(one)));
+    this.#options.tokens.expect(missing.map(({ settings }) => settings));
+    for (const configuration of missing) {
       if (!this.#isRunning) return;
-      if (!this.#served.has(nameOf(configuration))) await this.#open(configuration);
+      await this.#open(configuration);
     }
   }
 

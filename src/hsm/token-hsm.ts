@@ -4,6 +4,7 @@ import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { Dispatcher, type HsmObserver } from "./hosts/dispatcher.js";
 import { HostPool } from "./hosts/pool.js";
+import type { DatedKeks } from "./hosts/first-reading.js";
 import type { MechanismChoice } from "./mechanisms.js";
 import type { LoginGate } from "./login/login-gate.js";
 import type {
@@ -125,8 +126,17 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return this.#dispatcher.crypt(Op.decrypt, request, caller, share);
   }
 
-  listKeks(): Promise<readonly KekRecord[]> {
-    return this.#hosts.listKeks();
+  async listKeks(): Promise<readonly KekRecord[]> {
+    return (await this.listDatedKeks(0)).keks;
+  }
+
+  /**
+   * Lists the KEKs, and says when that reading began.
+   * @param maxAgeMs how long before this call a host may have begun the reading that it makes when it starts
+   * @throws KmsError
+   */
+  listDatedKeks(maxAgeMs: number): Promise<DatedKeks> {
+    return this.#hosts.listKeks(maxAgeMs);
   }
 
   async listKeksReloaded(): Promise<readonly KekRecord[]> {

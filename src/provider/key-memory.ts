@@ -49,6 +49,11 @@ const document = z.object({
 
 /** Smaller steps of the clock, in ms, are ordinary corrections. */
 const STEP_MS = 1_000;
+/**
+ * When the key_ids of the first reading are stored, in ms: each write waits for the disk, and with many clusters, those of all
+ * would come at once, before the first proofs.
+ */
+const FIRST_STORE = { afterMs: 2_000, withinMs: 8_000 };
 /** Beyond this number, the key_id whose last answer is longest ago is forgotten. */
 const MOST_KEY_IDS = 256;
 
@@ -77,6 +82,8 @@ export class KeyMemory implements PublishedMemory {
   #atBeginning: ReadonlySet<string> | undefined;
   /** Wall clock minus monotonic clock, as last seen. */
   #offset: number;
+  /** Stores the memory later. */
+  #later: NodeJS.Timeout | undefined;
 
   constructor(options: KeyMemoryOptions) {
     this.#options = options;
@@ -140,7 +147,11 @@ export class KeyMemory implements PublishedMemory {
     this.#noteClock();
     if (this.#atBeginning !== undefined) return;
     this.#atBeginning = new Set(keyIds());
-    this.#tryToStore();
+    // If the process ends before, the next one's memory begins then.
+    const inMs = FIRST_STORE.afterMs + Math.random() * FIRST_STORE.withinMs;
+    this.#later = setTimeout(() => {
+      this.#tryToStore();
+    }, inMs).unref();
   }
 
   /** Stores the times of the last answers. */
@@ -208,6 +219,7 @@ export class KeyMemory implements PublishedMemory {
   }
 
   #store(): void {
+    clearTimeout(this.#later);
     this.#options.store.save({
       version: 1,
       keyId: this.#published?.keyId ?? null,

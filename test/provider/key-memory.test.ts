@@ -75,6 +75,7 @@ describe("the memory of a node", () => {
     expect(memory.isOlderThan("a")).toBe(false);
     memory.keysRead(() => ["a"]);
     memory.keysRead(() => ["a", "b"]);
+    memory.close();
     start();
     memory.keysRead(() => ["a", "b", "c"]);
     expect(["a", "b", "c"].map((keyId) => memory.isOlderThan(keyId))).toEqual([false, true, true]);

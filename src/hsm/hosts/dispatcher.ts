@@ -215,7 +215,9 @@ export class Dispatcher {
   }
 
   #forget(job: Job): void {
-    if (this.#jobs.delete(job) && !job.isProof) this.#awaited--;
+    if (!this.#jobs.delete(job)) return;
+    if (job.isProof) this.#hosts.noteProof();
+    else this.#awaited--;
   }
 
   /** Enforces deadlines and sends second copies; runs only while requests are in progress. */

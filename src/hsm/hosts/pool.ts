@@ -5,6 +5,7 @@ import type { Log } from "../../log.js";
 import { Supervisor, type FailedStart } from "./supervisor.js";
 import { HostWait } from "./host-wait.js";
 import type { ReadingHosts } from "./reading-hosts.js";
+import type { DatedKeks } from "./first-reading.js";
 import { KeyringReadings } from "./readings.js";
 import type { LaneClient } from "./lane-client.js";
 import { Logins } from "./logins.js";
@@ -97,6 +98,7 @@ export class HostPool {
   /** Replaces the names of the KEKs on the token; readings that begin later show these. */
   setKeks(names: KekNames): void {
     Object.assign(this.#options.host.open, { ckaId: undefined, others: undefined }, names);
+    this.#readings.forgetFirst();
     for (const supervisor of this.#supervisors) supervisor.setKeks(names);
   }
 
@@ -153,9 +155,9 @@ export class HostPool {
     }
   }
 
-  /** Reads the keyring on one host and returns it, then reads the others in the background. @throws KmsError */
-  listKeks(): Promise<readonly KekRecord[]> {
-    return this.#readings.read();
+  /** Reads the keyring on one host and returns it, then the others in the background, as `KeyringReadings.read`. */
+  listKeks(maxAgeMs: number): Promise<DatedKeks> {
+    return this.#readings.read(maxAgeMs);
   }
 
   /** Reads the keyring on a host that loads the library after this call. @throws KmsError */
@@ -166,6 +168,11 @@ export class HostPool {
   /** Logs in a lane that reported being logged out. @throws KmsError */
   async loginAgain(host: HostProcess, lane: LaneClient): Promise<void> {
     await this.#logins.login(host, lane);
+  }
+
+  /** Records that a call of a proof has ended. */
+  noteProof(): void {
+    this.#order.noteCall();
   }
 
   /** Begins to open another session on a slow serving host. @param queued number of queued requests; then only if any waits */

@@ -7,6 +7,7 @@ import type { Log } from "../../log.js";
 import { findAll } from "./find-keks.js";
 import { progressLog } from "./progress-log.js";
 import { count, readInSlices, SlicePace, type AskForSlice } from "./slices.js";
+import { FirstReading, type DatedKeks } from "./first-reading.js";
 import { HostReload } from "./host-reload.js";
 import { LastReading } from "./last-reading.js";
 import type { AcceptsHost, ReadingHosts } from "./reading-hosts.js";
@@ -50,7 +51,8 @@ export class KeyringReadings {
   readonly #last: LastReading;
   readonly #reload: HostReload;
   /** How far a starting host has come in its reading. */
-  #first: ReadingProgress | undefined;
+  #progress: ReadingProgress | undefined;
+  readonly #first = new FirstReading();
 
   constructor(hosts: ReadingHosts, { controlTimeoutMs, startTimeoutMs, log }: ReadingOptions) {
     this.#hosts = hosts;
@@ -70,8 +72,8 @@ export class KeyringReadings {
 
   /** The end of a message: the progress of a starting host's reading; empty if a host is ready. */
   get soFar(): string {
-    if (this.#first === undefined || this.#hosts.ready.length > 0) return "";
-    const { seen, objects } = this.#first;
+    if (this.#progress === undefined || this.#hosts.ready.length > 0) return "";
+    const { seen, objects } = this.#progress;
     return `: the token is being read, ${count(seen)} of ${count(objects)} secret keys so far`;
   }
 
@@ -86,8 +88,10 @@ export class KeyringReadings {
       step("read", () => host.control(Op.readKeks, request));
     const known = this.#last.keks;
     if (known.length > 0 && (await findAll(host, known, ask))) return known;
+    const beganAt = performance.now();
     const reading = await this.#readUntilComplete(host, ask);
     if (this.#last.keks.length === 0) this.#last.begin(reading);
+    this.#first.record(host, beganAt, reading);
     return reading.keks;
   }
 
@@ -96,7 +100,7 @@ export class KeyringReadings {
     for (let attempt = 1; ; attempt++) {
       const report = progressLog(this.#log);
       const reading = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
-        this.#first = progress;
+        this.#progress = progress;
         report(progress);
       });
       if (reading.unreadable === 0 || attempt === FIRST_READINGS) return reading;
@@ -104,12 +108,30 @@ export class KeyringReadings {
     }
   }
 
-  /** Reads on one host and returns the KEKs, then reads the other hosts in the background. @throws KmsError */
-  async read(): Promise<readonly KekRecord[]> {
+  /** Makes later calls ignore the reading of a starting host, since the names of the KEKs are replaced. */
+  forgetFirst(): void {
+    this.#first.forget();
+  }
+
+  /**
+   * Reads on one host and returns the KEKs, then reads the other hosts in the background.
+   * @param maxAgeMs how long before this call a host may have begun that reading when it started
+   * @throws KmsError
+   */
+  async read(maxAgeMs = 0): Promise<DatedKeks> {
+    const since = performance.now() - maxAgeMs;
     const host = await this.#spare();
-    const records = await this.#readOn(host);
-    void this.#refreshOthers(host, records);
-    return records;
+    const beganAt = performance.now();
+    const dated = this.#readAtStart(host, since) ?? { keks: await this.#readOn(host), beganAt };
+    void this.#refreshOthers(host, dated.keks);
+    return dated;
+  }
+
+  #readAtStart(host: HostProcess, since: number): DatedKeks | undefined {
+    const made = this.#first.madeOn(host, since);
+    if (made === undefined) return undefined;
+    this.#last.replace(made.reading, made.tookMs);
+    return { keks: made.reading.keks, beganAt: made.beganAt };
   }
 
   /**

@@ -4,9 +4,9 @@ import type { Starts } from "./starts.js";
 /** While a start hangs, another one may run beside it. */
 export const LEAST_SUPERVISORS = 2;
 /**
- * Once a host is ready, the warm ones start after this time without a control call, in ms, so that the KEKs are proven and
- * Status is answered first. With many clusters, that takes many calls, one after the other; the warm hosts wait for at most
- * WARM_BY_MS.
+ * Once a host is ready, the warm ones start after this time without a control call or a proof, in ms, so that the KEKs are
+ * proven and Status is answered first. With many clusters, that takes many calls, one after the other; the warm hosts wait
+ * for at most WARM_BY_MS.
  */
 const WARM_AFTER_MS = 250;
 const WARM_BY_MS = 3_000;
@@ -49,7 +49,7 @@ export class StartOrder {
     }, WARM_AFTER_MS);
   }
 
-  /** Records that a control call has ended: the serving host may still have KEKs to try. */
+  /** Records that a control call or a proof has ended: the serving host may still have KEKs to try or to prove. */
   noteCall(): void {
     const isEarly = performance.now() - this.#readyAt < WARM_BY_MS - WARM_AFTER_MS;
     if (!this.#mayWarm && isEarly) this.#warm?.refresh();

@@ -5,6 +5,7 @@ import { onlyMayBeNamed } from "../key-id.js";
 import type { Log } from "../../log.js";
 import type { MechanismChoice } from "../mechanisms.js";
 import type { Caller, CryptRequest, Hsm, HsmState, KekRecord, ProbeResult } from "../port.js";
+import type { DatedKeks } from "../hosts/first-reading.js";
 import type { TokenHsm } from "../token-hsm.js";
 import type { KekName } from "../wire-calls.js";
 import { namesOf, notOwned, type KekOwners } from "./kek-owners.js";
@@ -18,7 +19,7 @@ const NO_SHARE = "";
 /** The token that clusters share. */
 export interface ViewedToken {
   readonly hsm: TokenHsm;
-  readonly readings: SharedRuns<readonly KekRecord[]>;
+  readonly readings: SharedRuns<DatedKeks>;
   readonly reloads: SharedRuns<readonly KekRecord[]>;
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]>;
   prove(call: () => Promise<Buffer>): Promise<Buffer>;
@@ -63,7 +64,7 @@ export class ClusterView implements Hsm {
   }
 
   async listKeks(maxAgeMs = 0): Promise<readonly KekRecord[]> {
-    return this.#own(await this.#options.token.readings.get(maxAgeMs));
+    return this.#own((await this.#options.token.readings.get(maxAgeMs)).keks);
   }
 
   async listKeksReloaded(maxAgeMs = 0): Promise<readonly KekRecord[]> {

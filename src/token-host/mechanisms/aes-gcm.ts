@@ -7,7 +7,7 @@ import { aesKeyOf, type Kek } from "../kek.js";
 import { requireAnswer } from "../key-answer.js";
 import type { TokenSession } from "../session.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES } from "./gcm-call.js";
-import { decryptCall, findGcmIvMode, makeIv, type GcmIvMode } from "./gcm-iv-mode.js";
+import { decryptCall, findGcmIvMode, hasGcmIvMode, makeIv, type GcmIvMode } from "./gcm-iv-mode.js";
 import type { Performer } from "./performer.js";
 
 /** For a key that may only decrypt, with which no mode can be found: the IV in the parameters, as in the standard. */
@@ -19,13 +19,23 @@ const STANDARD: GcmIvMode = {
   ownFormat: false,
 };
 
+/** The mode that a key of the token was found to have, for each lane: other keys are likely to have it too. */
+const LIKELY = new WeakMap<TokenSession, GcmIvMode>();
+
 /** Finds the IV mode, once per key and lane unless the outcome is unclear. */
 function findMode(session: TokenSession, kek: Kek): { mode: GcmIvMode | null; unclear?: TokenFault } {
   const { discovered } = kek;
   if (discovered.gcm !== undefined) return { mode: discovered.gcm };
   if (kek.aes === undefined) return { mode: null };
+  const likely = LIKELY.get(session);
+  if (likely !== undefined && hasGcmIvMode(session, kek.aes, likely)) {
+    return { mode: (discovered.gcm = likely) };
+  }
   const result = findGcmIvMode(session, kek.aes);
-  if ("mode" in result) return { mode: (discovered.gcm = result.mode) };
+  if ("mode" in result) {
+    LIKELY.set(session, result.mode);
+    return { mode: (discovered.gcm = result.mode) };
+  }
   if (result.unclear !== undefined) return { mode: null, unclear: result.unclear };
   return { mode: (discovered.gcm = null) };
 }

@@ -3,6 +3,7 @@
 // the IV is unchanged, the IV is overwritten, or 12 or 16 bytes of IV precede or follow the ciphertext. Decryptions
 // confirm it. Behaviour decides, never a vendor's name.
 import { randomBytes } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
 import { AlteredResult, isGeneralError, type TokenFault } from "../ckr.js";
@@ -53,6 +54,19 @@ export function findGcmIvMode(session: TokenSession, key: Handle): GcmIvModeResu
   if (!("mode" in outcome) && search.hasUnknownOutput) outcome = tryIvModes(search);
   if ("mode" in outcome || search.unclear === undefined) return outcome;
   return { ...outcome, unclear: search.unclear };
+}
+
+/**
+ * Returns whether a key works in the mode that another key of the token has. That the token refuses another IV, other
+ * associated data and a change has been seen with that key. @throws TokenFault when the token is away or logged out
+ */
+export function hasGcmIvMode(session: TokenSession, key: Handle, mode: GcmIvMode): boolean {
+  const search: ModeSearch = { session, key, hasUnknownOutput: false };
+  const out = encryptKnown(search, mode.ckm, mode.ivSent);
+  if ("refusal" in out) return false;
+  const same = interpretations(out, mode.ckm, mode.ivSent).find((one) => isDeepStrictEqual(one.mode, mode));
+  const opened = same && tryOpen(search, mode, same.iv, same.sealed, KNOWN_AAD);
+  return Buffer.isBuffer(opened) && opened.equals(KNOWN_TEXT);
 }
 
 function tryIvModes(search: ModeSearch): Outcome {

@@ -49,6 +49,7 @@ function open(hosts: readonly FakeHost[], pool: object = {}): void {
     reason: undefined,
     controls: { replaceIfBroken: () => undefined },
     grow: () => Promise.resolve(false),
+    noteProof: () => undefined,
     ...pool,
   } as unknown as HostPool;
   const observer = { hsmCallDone: () => undefined, hostEnded: () => undefined };

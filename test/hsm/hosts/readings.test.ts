@@ -18,23 +18,30 @@ const B = kekRecord("kms-kek@20261121T100000Z", "b");
 
 let shown: Pick<KeyringReading, "keks" | "unreadable">;
 let readings: KeyringReadings;
+let serving: HostProcess;
+/** Number of slices that were read on the serving host. */
+let slices: number;
 
 beforeEach(() => {
+  slices = 0;
   const host = { alive: true, endCause: undefined, lanes: new LaneSet() } as unknown as HostProcess;
   const hosts: ReadingHosts = {
     ready: [host],
     reason: undefined,
     configured: 1,
-    serving: () => Promise.resolve(host),
-    read: () =>
-      Promise.resolve({ done: true, objects: 10, unreadableReason: "CKR_FUNCTION_FAILED", ...shown }),
+    serving: () => Promise.resolve(serving),
+    read: () => {
+      slices++;
+      return Promise.resolve({ done: true, objects: 10, unreadableReason: "CKR_FUNCTION_FAILED", ...shown });
+    },
     proves: () => Promise.resolve(true),
     whenReady: () => Promise.resolve(undefined),
   };
+  serving = host;
   readings = new KeyringReadings(hosts, { controlTimeoutMs: 1_000, startTimeoutMs: 1_000, log: SILENT });
 });
 
-const keyIds = async (): Promise<string[]> => (await readings.read()).map(({ keyId }) => keyId);
+const keyIds = async (): Promise<string[]> => (await readings.read()).keks.map(({ keyId }) => keyId);
 
 it("a KEK does not count as gone while an object cannot be read that could be before", async () => {
   shown = { keks: [A, B], unreadable: 0 };
@@ -43,6 +50,30 @@ it("a KEK does not count as gone while an object cannot be read that could be be
   expect(await codeOf(readings.read())).toBe("HSM_UNAVAILABLE");
   shown = { keks: [A], unreadable: 0 };
   expect(await keyIds()).toEqual(["a"]);
+});
+
+/** Has the serving host start, and show `keks` when it is read. */
+async function startServing(keks: (typeof shown)["keks"]): Promise<void> {
+  shown = { keks: [B], unreadable: 0 };
+  const control = (): Promise<object> =>
+    Promise.resolve({ done: true, objects: 1, unreadable: 0, unreadableReason: "", keks });
+  Object.assign(serving, { control });
+  await readings.readFirst(serving, (_step, work) => work());
+}
+
+it("who asks for the KEKs before a host is read at its start gets that reading, and a later one another", async () => {
+  const since = performance.now();
+  await startServing([A]);
+  const { keks, beganAt } = await readings.read(performance.now() - since);
+  expect([keks, slices]).toEqual([[A], 0]);
+  expect(beganAt).toBeGreaterThanOrEqual(since);
+  expect([await keyIds(), slices]).toEqual([["b"], 1]);
+});
+
+it("the reading of a starting host counts no more once the names of the KEKs are replaced", async () => {
+  await startServing([A]);
+  readings.forgetFirst();
+  expect((await readings.read(60_000)).keks).toEqual([B]);
 });
 
 /** Reads first on a host whose readings return `answers` in turn; the last answer is repeated. */
@@ -158,7 +189,7 @@ it("a serving host that has meanwhile found the same keys as a later one stays",
     { openedAt: 2, keks: [[A, B]] },
   );
   await made.read();
-  expect((await made.read()).map(({ keyId }) => keyId)).toEqual(["a", "b"]);
+  expect((await made.read()).keks.map(({ keyId }) => keyId)).toEqual(["a", "b"]);
   expect(killed).toEqual([]);
 });
 

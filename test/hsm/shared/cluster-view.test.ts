@@ -32,7 +32,7 @@ async function viewsOf(
   const hsm = {
     ...calls,
     setKeks: () => undefined,
-    listKeks: () => Promise.resolve(records),
+    listDatedKeks: () => Promise.resolve({ keks: records, beganAt: performance.now() }),
     lanes: { count: 1, areSlow },
   } as unknown as TokenHsm;
   const token = new SharedToken(hsm, new KekOwners(), SILENT);
