@@ -1,6 +1,7 @@
 // Checks the clusters of a document together: names, sockets, files and KEKs that must not be shared. Each cluster by
 // itself is checked as a document of its own.
 import { realpathSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { OWN_SECTIONS } from "./cluster-document.js";
 import { clustersSection } from "./clusters-schema.js";
 import { tokenSelector, type UriTokenSelector } from "./pkcs11-uri.js";
@@ -55,7 +56,8 @@ export function checkClusters(clusters: readonly Configuration[], problems: Prob
 interface Claims {
   readonly name: string;
   readonly socket: string | undefined;
-  readonly auditFile: string | undefined;
+  /** The audit log and its copy in OCSF. */
+  readonly auditFiles: readonly string[];
   readonly objectName: string;
   readonly tokens: readonly ClaimedToken[];
 }
@@ -70,8 +72,10 @@ interface ClaimedToken {
 function claimsOf({ cluster, socket, audit, objectName, tokens }: Settings): Claims {
   return {
     name: cluster?.name ?? "",
-    socket: socket?.path,
-    auditFile: audit?.file,
+    socket: socket && (socket.abstract ? `@${socket.path}` : placeOf(socket.path)),
+    auditFiles: [audit?.file, audit?.sinks?.ocsf?.file].flatMap((file) =>
+      file === undefined ? [] : placeOf(file),
+    ),
     objectName,
     tokens: tokens.map((token) => ({
       modulePath: realPathOf(token.modulePath),
@@ -103,7 +107,7 @@ const RULES: readonly Rule[] = [
   },
   {
     at: ["audit", "file"],
-    shared: (one, other) => one.auditFile !== undefined && one.auditFile === other.auditFile,
+    shared: (one, other) => one.auditFiles.some((file) => other.auditFiles.includes(file)),
     text: (name) => `is the audit log of cluster ${name} too; give each its own`,
   },
   {
@@ -120,12 +124,18 @@ const RULES: readonly Rule[] = [
   },
 ];
 
+/** Returns where a file is, or will be made: it may have several paths. */
+function placeOf(path: string): string {
+  const place = realPathOf(path);
+  return place === resolve(path) ? join(realPathOf(dirname(path)), basename(path)) : place;
+}
+
 /** One library may have several paths; distributions install links to it. */
 function realPathOf(path: string): string {
   try {
-    return realpathSync(path);
+    return realpathSync.native(path);
   } catch {
-    return path;
+    return resolve(path);
   }
 }
 

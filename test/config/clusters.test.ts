@@ -1,6 +1,6 @@
 // Several clusters in one document: what each gets from the common settings, and what they must not share.
 
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -122,6 +122,46 @@ it("two clusters that name one KEK through two paths of one library are refused"
   const found = problems(document(entry("a", "", at(library)) + entry("b", "", at(link))));
   rmSync(folder, { recursive: true });
   expect(found).toContainEqual(expect.stringMatching(/^clusters\[1\]\.keys\.uri: may name the KEK of/));
+});
+
+it("two clusters with one socket or audit log under two paths are refused", () => {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), "kms-folder-")));
+  const [real, link] = [join(folder, "real"), join(folder, "link")];
+  mkdirSync(real);
+  symlinkSync(real, link);
+  writeFileSync(join(real, "x.log"), "");
+  symlinkSync(join(real, "x.log"), join(folder, "y.log"));
+  const at = (name: string, socket: string, log: string): string =>
+    entry(name, `, audit: { file: ${log} }`).replace(`/run/kms/${name}.sock`, socket);
+  const paths = [
+    [join(link, "a.sock"), join(link, "a.log")],
+    [`${folder}//real/../real/a.sock`, `${folder}/./real/a.log`],
+    [join(real, "b.sock"), join(folder, "y.log")],
+  ] as const;
+  const found = paths.map(([socket, log], which) => {
+    const first =
+      which === 2
+        ? at("a", join(real, "a.sock"), join(real, "x.log"))
+        : at("a", join(real, "a.sock"), join(real, "a.log"));
+    return problems(document(first + at("b", socket, log))).map((line) => line.replace(/ too;.*/, ""));
+  });
+  rmSync(folder, { recursive: true });
+  const isSocket = "clusters[1].socket.path: is the socket of cluster a";
+  const isLog = "clusters[1].audit.file: is the audit log of cluster a";
+  expect(found[0]).toEqual([isSocket, isLog]);
+  expect(found[1]).toEqual(expect.arrayContaining([isLog]));
+  expect(found[2]).toEqual([isLog]);
+});
+
+it("a cluster's audit log may not be another's copy in OCSF", () => {
+  const ocsf = "audit: { file: /var/log/kms/audit.log, ocsf: { file: /var/log/kms/o.log } }\n";
+  const yaml = document(entry("a") + entry("b", ", audit: { file: /var/log/kms/a.o.log }")).replace(
+    "audit: { file: /var/log/kms/audit.log }\n",
+    ocsf,
+  );
+  expect(problems(yaml)).toContainEqual(
+    expect.stringMatching(/^clusters\[1\]\.audit\.file: is the audit log of/),
+  );
 });
 
 it("what two clusters share is reported at its entry even if an earlier one is invalid", () => {
