@@ -107,12 +107,12 @@ export class ClusterView implements Hsm {
   /** Returns the cluster's KEKs among those of a reading. */
   #own(all: readonly KekRecord[]): readonly KekRecord[] {
     if (this.#isClosed) throw new KmsError("STOPPING", "the cluster is no longer served");
-    const { cluster, kek, owners, log } = this.#options;
+    const { cluster, kek, owners, log, token } = this.#options;
     const named = all.filter(
       ({ label, ckaId }) =>
         label.split("@", 1)[0] === kek.objectName && (kek.ckaId === undefined || kek.ckaId === ckaId),
     );
-    const { records, finding } = owners.claim(cluster, named);
+    const { records, finding } = owners.claim(cluster, token, named);
     if (finding !== undefined && finding !== this.#finding) log.error({ cluster }, finding);
     this.#finding = finding;
     this.#records = records;

@@ -10,18 +10,28 @@ export interface OwnedKeks {
   readonly finding: string | undefined;
 }
 
-/** Gives each KEK to the first cluster that shows it. */
-export class KekOwners {
-  readonly #owners = new Map<string, string>();
+interface Ownership {
+  readonly cluster: string;
+  /** The tokens whose last readings showed the KEK under the cluster's name. */
+  readonly tokens: Set<unknown>;
+}
 
-  /** Returns those of a cluster's records whose KEK no other cluster owns; the cluster owns them from now on. */
-  claim(cluster: string, shown: readonly KekRecord[]): OwnedKeks {
+/** Gives each KEK to the first cluster that shows it, for as long as a token shows it under that cluster's name. */
+export class KekOwners {
+  readonly #owners = new Map<string, Ownership>();
+
+  /**
+   * Returns those of a cluster's records whose KEK no other cluster owns; the cluster owns them from now on, and no longer
+   * those that this token showed before. @param token on which the records are
+   */
+  claim(cluster: string, token: unknown, shown: readonly KekRecord[]): OwnedKeks {
+    this.#disown(cluster, token, new Set(shown.flatMap(namesOf)));
     const rivals = new Set<string>();
     const records = shown.filter((record) => {
       const rival = namesOf(record)
-        .map((keyId) => this.#owners.get(keyId))
+        .map((keyId) => this.#owners.get(keyId)?.cluster)
         .find((owner) => owner !== undefined && owner !== cluster);
-      if (rival === undefined) for (const keyId of namesOf(record)) this.#owners.set(keyId, cluster);
+      if (rival === undefined) for (const keyId of namesOf(record)) this.#own(cluster, token, keyId);
       else rivals.add(`${record.keyId} is the KEK of cluster ${rival} too`);
       return rival === undefined;
     });
@@ -34,12 +44,27 @@ export class KekOwners {
 
   /** Returns whether another cluster than this one owns the KEK with a key_id. */
   isForeign(cluster: string, keyId: string): boolean {
-    return (this.#owners.get(keyId) ?? cluster) !== cluster;
+    return (this.#owners.get(keyId)?.cluster ?? cluster) !== cluster;
   }
 
   /** Forgets what a cluster owns. */
   release(cluster: string): void {
-    for (const [keyId, owner] of this.#owners) if (owner === cluster) this.#owners.delete(keyId);
+    for (const [keyId, owner] of this.#owners) if (owner.cluster === cluster) this.#owners.delete(keyId);
+  }
+
+  #own(cluster: string, token: unknown, keyId: string): void {
+    const owner = this.#owners.get(keyId) ?? { cluster, tokens: new Set() };
+    this.#owners.set(keyId, owner);
+    owner.tokens.add(token);
+  }
+
+  /** A KEK whose label was changed follows it: labels decide which KEK is whose, after a restart too. */
+  #disown(cluster: string, token: unknown, shown: ReadonlySet<string>): void {
+    for (const [keyId, owner] of this.#owners) {
+      if (owner.cluster !== cluster || shown.has(keyId)) continue;
+      owner.tokens.delete(token);
+      if (owner.tokens.size === 0) this.#owners.delete(keyId);
+    }
   }
 }
 

@@ -15,22 +15,36 @@ const kek = (keyId: string, aliases: readonly string[] = []): KekRecord => ({
   remarks: [],
 });
 
+const TOKEN = "a token";
+
 it("a KEK belongs to the first cluster that shows it, and the other gets a finding", () => {
   const owners = new KekOwners();
-  expect(owners.claim("a", [kek("1"), kek("2")])).toEqual({
+  expect(owners.claim("a", TOKEN, [kek("1"), kek("2")])).toEqual({
     records: [kek("1"), kek("2")],
     finding: undefined,
   });
-  const other = owners.claim("b", [kek("2"), kek("3")]);
+  const other = owners.claim("b", TOKEN, [kek("2"), kek("3")]);
   expect(other.records).toEqual([kek("3")]);
   expect(other.finding).toContain("2 is the KEK of cluster a too");
-  expect(owners.claim("a", [kek("2")]).records).toEqual([kek("2")]);
+  expect(owners.claim("a", TOKEN, [kek("2")]).records).toEqual([kek("2")]);
+});
+
+it("a KEK whose label names another cluster is that cluster's once no token shows it as the first one's", () => {
+  const owners = new KekOwners();
+  owners.claim("a", TOKEN, [kek("1")]);
+  owners.claim("a", "another token", [kek("1")]);
+  owners.claim("a", TOKEN, []);
+  expect(owners.claim("b", TOKEN, [kek("1")]).records).toEqual([]);
+  owners.claim("a", "another token", []);
+  expect(owners.isForeign("b", "1")).toBe(false);
+  expect(owners.claim("b", TOKEN, [kek("1")])).toEqual({ records: [kek("1")], finding: undefined });
+  expect(owners.claim("a", TOKEN, [kek("1")]).finding).toContain("1 is the KEK of cluster b too");
 });
 
 it("a KEK is recognised by any of its key_ids, and is free once its cluster has left", () => {
   const owners = new KekOwners();
-  owners.claim("a", [kek("1", ["alias"])]);
-  expect(owners.claim("b", [kek("alias")]).records).toEqual([]);
+  owners.claim("a", TOKEN, [kek("1", ["alias"])]);
+  expect(owners.claim("b", TOKEN, [kek("alias")]).records).toEqual([]);
   owners.release("a");
-  expect(owners.claim("b", [kek("alias")]).records).toEqual([kek("alias")]);
+  expect(owners.claim("b", TOKEN, [kek("alias")]).records).toEqual([kek("alias")]);
 });
