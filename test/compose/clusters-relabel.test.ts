@@ -59,7 +59,7 @@ it("many reloads in a row leave every cluster served, on the same token host", a
   await waitFor(async () => (await kms.get("/readyz")).status === 200, WAIT);
 });
 
-it("a cluster whose socket another plugin serves is reported and not served, and the plugin keeps its socket", async () => {
+it("a cluster whose socket another plugin serves is reported, and that plugin keeps it", async () => {
   other.configure({ gamma: {} });
   await other.start("gamma");
   configure({ gamma: { keys, socket: { path: other.socketOf("gamma") } } });

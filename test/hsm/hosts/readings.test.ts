@@ -61,7 +61,7 @@ async function startServing(keks: (typeof shown)["keks"]): Promise<void> {
   await readings.readFirst(serving, (_step, work) => work());
 }
 
-it("who asks for the KEKs before a host is read at its start gets that reading, and a later one another", async () => {
+it("a host's reading at its start answers who asked before it, and nobody who asks later", async () => {
   const since = performance.now();
   await startServing([A]);
   const { keks, beganAt } = await readings.read(performance.now() - since);

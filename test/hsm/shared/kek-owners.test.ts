@@ -29,7 +29,7 @@ it("a KEK belongs to the first cluster that shows it, and the other gets a findi
   expect(owners.claim("a", TOKEN, [kek("2")]).records).toEqual([kek("2")]);
 });
 
-it("a KEK whose label names another cluster is that cluster's once no token shows it as the first one's", () => {
+it("a KEK goes to the cluster that its label names once no token shows it as the first one's", () => {
   const owners = new KekOwners();
   owners.claim("a", TOKEN, [kek("1")]);
   owners.claim("a", "another token", [kek("1")]);
