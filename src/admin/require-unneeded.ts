@@ -183,7 +183,7 @@ function disuse(
 function howToShow({ record: { keyId }, state }: ViewedKey, areNodesAsked: boolean): string {
   const proof = `give --usage-report or --endpoints, or, to give up the data under it, --i-understand-data-is-lost ${keyId}`;
   return state === "standby" && !areNodesAsked
-    ? `to cancel it before its activation, name every node with --nodes; otherwise ${proof}`
+    ? `to cancel it before its activation, name every node with --nodes, here or for 'kms-pkcs11 rotation abort'; otherwise ${proof}`
     : proof;
 }
 

@@ -10,8 +10,8 @@ export type Change =
       readonly lacking: readonly string[];
       /** ISO 8601. */
       readonly activation: string;
-      /** key_id of the new KEK. */
-      readonly made: string;
+      /** The command that cancels the new KEK. */
+      readonly cancel: string;
       /** key_id of the KEK that is replaced. */
       readonly from: string;
     }
@@ -27,8 +27,8 @@ export function nextStep(change: Change): string {
         : "run 'kms-pkcs11 check', then start the plugin on every node";
     case "rotate":
       return change.lacking.length > 0
-        ? `not yet on every token and node: ${change.lacking.join(", ")}; the KEK becomes active at ${change.activation} nevertheless; to cancel it before that, run 'kms-pkcs11 keys destroy ${change.made} --nodes ...' with every node`
-        : `after ${change.activation} run 'kms-pkcs11 etcd migrate', which says how to prove that ${change.from} is not needed any more, and to destroy it`;
+        ? `not yet on every token and node: ${change.lacking.join(", ")}; the KEK becomes active at ${change.activation} nevertheless, unless '${change.cancel}' cancels it before that`
+        : `until ${change.activation}, '${change.cancel}' cancels the new KEK; after that, run 'kms-pkcs11 etcd migrate', which says how to prove that ${change.from} is not needed any more, and to destroy it`;
     case "destroy":
       return change.state === "standby"
         ? "run 'kms-pkcs11 keys rotate' when another KEK is needed; the active KEK has not changed"

@@ -36,6 +36,9 @@ export function addStatusCommand(program: Command, terminal: Terminal): void {
     .addHelpText(
       "after",
       `
+--round-trip shows that API servers can use the plugin. Its Decrypt may come from the plugin's cache; that the HSM decrypts, the
+plugin itself tests for every KEK at each health.proofInterval, and /readyz and 'kms-pkcs11 check' report it.
+
 Examples:
   kms-pkcs11 status --round-trip --wait 30s
   kms-pkcs11 status --socket /run/kms-pkcs11/kms.sock`,

@@ -8,7 +8,7 @@ import { createProgram } from "../../src/cli/program.js";
 const ROTATED = {
   did: "rotate",
   activation: "2026-12-01T10:00:00.000Z",
-  made: "new.1",
+  cancel: "kms-pkcs11 rotation abort new.1 --nodes http://a",
   from: "old.1",
 } as const;
 
@@ -66,10 +66,10 @@ it("a command that changed nothing has no next step", () => {
 
 it("a rotation names the replaced KEK if all is ready, and what lacks the new one if not", () => {
   expect(nextStep({ ...ROTATED, lacking: [] })).toMatch(
-    /^after 2026-12-01T10:00:00.000Z .*etcd migrate.* that old\.1 is not needed/,
+    /^until 2026-12-01T10:00:00.000Z, .*rotation abort.* after that, run .*etcd migrate.* that old\.1 is not needed/,
   );
   expect(nextStep({ ...ROTATED, lacking: ["b", "c"] })).toMatch(
-    /^not yet on every token and node: b, c; .*keys destroy new\.1 --nodes/,
+    /^not yet on every token and node: b, c; .*rotation abort new\.1 --nodes http:/,
   );
 });
 

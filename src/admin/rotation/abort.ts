@@ -56,9 +56,8 @@ function onlyStandby({ keys }: KeyringView): ViewedKey | undefined {
 function consequences({ record, activation }: ViewedKey, { active }: KeyringView): string[] {
   const at = activation === undefined ? "" : ` at ${new Date(activation).toISOString()}`;
   return [
-    `taken back: "${record.label}" (key_id ${record.keyId}), which would become active${at}, is destroyed on every token`,
-    `unchanged: ${active === undefined ? "no KEK" : `"${active.record.label}" (key_id ${active.record.keyId})`} stays active; ` +
-      "nothing is stored under the cancelled KEK",
+    `to be destroyed on every token: "${record.label}" (key_id ${record.keyId}), which would become active${at}`,
+    `unchanged: ${active === undefined ? "no KEK" : `"${active.record.label}" (key_id ${active.record.keyId})`} stays active`,
   ];
 }
 

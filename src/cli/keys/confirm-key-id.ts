@@ -32,6 +32,6 @@ function describe({ record, state, activation, holders }: ViewedKey, shown: stri
     `key_id   ${record.keyId}`,
     `tokens   ${holders.join(", ")}`,
     `because  ${shown}`,
-    "What is encrypted under it can never be read again.",
+    ...(state === "standby" ? [] : ["What is encrypted under it can never be read again."]),
   ].join("\n");
 }

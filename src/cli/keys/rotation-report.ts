@@ -16,7 +16,8 @@ export function reportRotation(rotation: Rotation, output: OutputFormat, termina
   const { plan, made, readiness, abort, kept, converged, interrupted } = rotation;
   const lacking = readiness.filter((one) => !isReady(one)).map(({ name }) => name);
   const failed = abort !== undefined || (converged !== undefined && lacking.length > 0);
-  const change = changeOf(plan, made, lacking);
+  const nodes = readiness.flatMap(({ kind, name }) => (kind === "node" ? name.replace(/\/keys$/u, "") : []));
+  const change = changeOf(plan, made, lacking, nodes);
   const text = describe(rotation);
   printResult({ json: asJson(rotation), text, change: failed ? undefined : change }, output, terminal);
   if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort, interrupted === true);
@@ -26,13 +27,18 @@ export function reportRotation(rotation: Rotation, output: OutputFormat, termina
   throw new KmsError(interrupted === true ? "CANCELLED" : "KEY_MISSING", `${problem}${more}`);
 }
 
-function changeOf(plan: RotationPlan, made: KekRecord | undefined, lacking: readonly string[]): Change {
+function changeOf(
+  plan: RotationPlan,
+  made: KekRecord | undefined,
+  lacking: readonly string[],
+  nodes: readonly string[],
+): Change {
   if (made === undefined) return { did: "plan a rotation" };
   return {
     did: "rotate",
     lacking,
     activation: iso(plan.activation),
-    made: made.keyId,
+    cancel: `kms-pkcs11 rotation abort ${made.keyId} --nodes ${nodes.length === 0 ? "..." : nodes.join(",")}`,
     from: plan.from.record.keyId,
   };
 }

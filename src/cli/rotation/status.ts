@@ -98,12 +98,13 @@ function describe({ facts, position, left }: Shown): string {
     "",
     ...facts.nodes.flatMap(({ name, problems }) => problems.map((problem) => `${name}: ${problem}`)),
     ...facts.lacking,
+    ...(facts.nodes.length === 0 ? ["no node was asked: give --nodes"] : []),
     left === undefined
       ? "objects not counted: give --endpoints"
       : `${left} objects are not under the active KEK`,
     formatTable(
       ["STEP", "STATE"],
-      STEPS.map((step) => [step, stateOf(step, position, left)]),
+      STEPS.map((step) => [step, stateOf(step, position, left, facts.nodes.length > 0)]),
     ),
     "",
     `next: ${position.step === "blocked" ? "" : `${position.step}: `}${detail}${limit}`,
@@ -112,13 +113,25 @@ function describe({ facts, position, left }: Shown): string {
 
 function kekRow({ keyIds, state, label }: RotationKek, { nodes }: Facts): string[] {
   const publishing = nodes.filter(({ publishedKeyId }) => keyIds.includes(publishedKeyId ?? ""));
-  return [keyIds[0], state, label, `${publishing.length} of ${nodes.length} nodes`];
+  return [
+    keyIds[0],
+    state,
+    label,
+    nodes.length === 0 ? "-" : `${publishing.length} of ${nodes.length} nodes`,
+  ];
 }
 
 /** Preflight is part of every run; what lies behind the position has been done. */
-function stateOf(step: Step, { step: at }: Position, left: number | undefined): string {
+function stateOf(
+  step: Step,
+  { step: at }: Position,
+  left: number | undefined,
+  areNodesAsked: boolean,
+): string {
   if (step === "preflight") return "at each run";
   if (at === "blocked") return "unknown";
+  // What only the nodes show.
+  if (!areNodesAsked && (step === "wait" || step === "confirm")) return "unknown";
   if (at === "done") return "done";
   if (step === at) return step === "migrate" && left === undefined ? "unknown" : "next";
   return isBefore(step, at) ? "done" : "to do";
