@@ -40,9 +40,9 @@ const MOST_EXPONENT = 0xffff_ffffn;
 /** OpenSSH registers security keys for applications that begin like this. */
 const APPLICATION = /^ssh:[\x21-\x7e]{0,123}$/;
 
-type Reading = Pick<SshKey, "key" | "material" | "application" | "modulusBytes">;
+type KeyFields = Pick<SshKey, "key" | "material" | "application" | "modulusBytes">;
 
-const READERS: Record<KeyType, (reader: WireReader) => Reading> = {
+const READERS: Record<KeyType, (reader: WireReader) => KeyFields> = {
   "ssh-ed25519": (reader) => ed25519(reader),
   "ecdsa-sha2-nistp256": (reader) => nistp256(reader),
   "ssh-rsa": rsa,
@@ -62,9 +62,9 @@ export function readKey(bytes: Buffer): SshKey {
   if (type === undefined) {
     throw refused(`keys of type "${name}" cannot approve; use ed25519, ecdsa-p256, RSA or a security key`);
   }
-  const reading = READERS[type](reader);
+  const fields = READERS[type](reader);
   reader.end();
-  return { type, ...reading, value: bytes.toString("base64") };
+  return { type, ...fields, value: bytes.toString("base64") };
 }
 
 /**
@@ -97,7 +97,7 @@ export function canonicalBase64(text: string): Buffer {
   return bytes;
 }
 
-function ed25519(reader: WireReader): Reading {
+function ed25519(reader: WireReader): KeyFields {
   const point = reader.string();
   if (point.length !== 32) throw refused("an ed25519 key has 32 bytes");
   if (isWeakPoint(point)) {
@@ -131,7 +131,7 @@ function withoutSign(point: Buffer): Buffer {
   return y;
 }
 
-function nistp256(reader: WireReader): Reading {
+function nistp256(reader: WireReader): KeyFields {
   const curve = reader.text();
   const point = reader.string();
   if (curve !== "nistp256" || point.length !== 65 || point.readUInt8() !== 4) {
@@ -146,7 +146,7 @@ function nistp256(reader: WireReader): Reading {
   }
 }
 
-function rsa(reader: WireReader): Reading {
+function rsa(reader: WireReader): KeyFields {
   const [e, n] = [reader.positive(), reader.positive()];
   const exponent = BigInt(`0x${e.toString("hex")}`);
   const modulus = BigInt(`0x${n.toString("hex")}`);

@@ -29,7 +29,7 @@ export interface CoreOptions {
 type Work = () => unknown;
 
 const IV_BYTES = 12;
-/** Operations between two readings of the clock, which takes as long as a small operation. */
+/** Operations between two looks at the clock, which takes as long as a small operation. */
 const BATCH = 16;
 const NS_PER_MS = 1e6;
 

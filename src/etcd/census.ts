@@ -136,7 +136,7 @@ export class Census {
     else known.objects += objects;
   }
 
-  /** Keeps the first ones, so that they do not depend on the order of reading. */
+  /** Keeps the first ones, so that they do not depend on the order of the scan. */
   #addUnreadable(more: readonly Unreadable[]): void {
     const all = [...this.#unreadable, ...more];
     this.#unreadable = all.sort((one, other) => (one.key < other.key ? -1 : 1)).slice(0, MAX_SAMPLES);

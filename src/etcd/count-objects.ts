@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os";
 import { KmsError } from "../errors.js";
 import { Census } from "./census.js";
-import type { RangeObserver } from "./range-reading.js";
+import type { RangeObserver } from "./range-scan.js";
 import type { Seeds } from "./seeds.js";
 import type { Batch, ObjectStore } from "./store.js";
 import { countInThreads } from "./threads/counting-threads.js";
@@ -81,7 +81,7 @@ async function countAll<K extends Kind>(
   return read;
 }
 
-/** Returns how many threads count: a census costs about as much as the reading, which has a core of its own. */
+/** Returns how many threads count: a census costs about as much as the scan, which has a core of its own. */
 function threadsFor(kind: Kind): number {
   const cores = availableParallelism();
   return Math.min(kind === "census" ? Math.max(1, cores - 1) : cores, MAX_THREADS);

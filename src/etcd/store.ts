@@ -5,7 +5,7 @@ import { KmsError } from "../errors.js";
 import { parseStoredValue, type StoredValue } from "./stored-object.js";
 import type { EtcdClient } from "./client.js";
 import type { EtcdEntry } from "./key-value.js";
-import { RangeReading, type RangeObserver, type Revisions } from "./range-reading.js";
+import { RangeScan, type RangeObserver, type Revisions } from "./range-scan.js";
 import type { RangePage } from "./range-response.js";
 import { normalPrefix } from "./storage-key.js";
 
@@ -33,7 +33,7 @@ export interface ObjectStore {
   objects(observer?: RangeObserver): AsyncGenerator<StoredObject, void>;
   /** Yields all objects, each once, in batches in any order. @throws KmsError if the source cannot be read */
   batches(observer?: RangeObserver): AsyncGenerator<Batch, void>;
-  /** The revisions of the last reading; undefined before its first page. */
+  /** The revisions of the last scan; undefined before its first page. */
   readonly revisions: Revisions | undefined;
   /** Returns one object; undefined if there is no such key. @throws KmsError if the source cannot be read */
   object(key: string): Promise<StoredObject | undefined>;
@@ -43,7 +43,7 @@ export class EtcdStore implements ObjectStore {
   readonly #client: EtcdClient;
   readonly #prefix: string;
   readonly #end: Buffer;
-  #reading: RangeReading | undefined;
+  #scan: RangeScan | undefined;
 
   /** @param prefix kube-apiserver's `--etcd-prefix` or a longer one, with or without slashes at either end */
   constructor(client: EtcdClient, prefix: string) {
@@ -53,7 +53,7 @@ export class EtcdStore implements ObjectStore {
   }
 
   /**
-   * Yields all keys at one revision, in their order. If etcd compacts that revision during the reading (kube-apiserver
+   * Yields all keys at one revision, in their order. If etcd compacts that revision during the scan (kube-apiserver
    * compacts every 5 min what is 5 to 10 min old), the remaining keys are read at a newer one, which `revisions` shows. Each
    * key is still read once, at or after the first revision.
    * @throws KmsError PEER_UNREACHABLE
@@ -71,9 +71,9 @@ export class EtcdStore implements ObjectStore {
     }
   }
 
-  /** The revisions of the last reading; undefined before its first page. */
+  /** The revisions of the last scan; undefined before its first page. */
   get revisions(): Revisions | undefined {
-    return this.#reading?.revisions;
+    return this.#scan?.revisions;
   }
 
   /** Returns one object; undefined if there is no such key. @throws KmsError PEER_UNREACHABLE */
@@ -95,8 +95,8 @@ export class EtcdStore implements ObjectStore {
 
   #pages(parallel: number, observer: RangeObserver): AsyncGenerator<RangePage, void> {
     const interval = { from: Buffer.from(this.#prefix), to: this.#end };
-    this.#reading = new RangeReading(this.#client, interval, observer);
-    return this.#reading.pages(parallel);
+    this.#scan = new RangeScan(this.#client, interval, observer);
+    return this.#scan.pages(parallel);
   }
 }
 

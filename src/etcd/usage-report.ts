@@ -46,13 +46,13 @@ export const usageReportSchema = z.strictObject({
   apiVersion: z.literal("kms-pkcs11.dev/v1"),
   kind: z.literal("UsageReport"),
   toolVersion: z.string(),
-  /** When reading began. */
+  /** When the scan began. */
   startedAt: z.iso.datetime(),
   finishedAt: z.iso.datetime(),
   source,
   /** The prefix of the keys that were read. */
   prefix: z.string(),
-  /** The revisions at which keys were read; they differ only if the first was compacted during the reading. */
+  /** The revisions at which keys were read; they differ only if the first was compacted during the scan. */
   revisions: z.strictObject({ first: z.int(), last: z.int() }),
   objects: z.int().min(0),
   usages: z.array(usage),

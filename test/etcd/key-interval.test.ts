@@ -4,7 +4,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { RangeRequest } from "../../src/etcd/client.js";
-import { RangeReading } from "../../src/etcd/range-reading.js";
+import { RangeScan } from "../../src/etcd/range-scan.js";
 import { RangePage } from "../../src/etcd/range-response.js";
 import { rangeResponse } from "../support/range-response.js";
 
@@ -32,7 +32,7 @@ async function readAll(
   };
   const keys: string[] = [];
   const interval = { from: Buffer.from(PREFIX), to: Buffer.from("/registry0") };
-  const reading = new RangeReading({ range }, interval, {});
+  const reading = new RangeScan({ range }, interval, {});
   for await (const page of reading.pages(parallel)) {
     for (const { key } of page.entries()) keys.push(key.toString());
   }

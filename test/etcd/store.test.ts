@@ -13,7 +13,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EtcdClient } from "../../src/etcd/client.js";
 import type { EtcdAccess } from "../../src/etcd/endpoints.js";
-import type { RangeObserver } from "../../src/etcd/range-reading.js";
+import type { RangeObserver } from "../../src/etcd/range-scan.js";
 import { EtcdStore, type StoredObject } from "../../src/etcd/store.js";
 import { startEtcd, startLearner, type TestEtcd } from "../support/etcd.js";
 import { freePort } from "../support/free-port.js";

@@ -37,8 +37,8 @@ export async function requireBackup(
     const { source, writtenAt } = snapshot;
     requireAge(demand, writtenAt);
     const missing = new Map(objects.map(({ key, modRevision }) => [key, modRevision]));
-    const reading = snapshot.store(prefix);
-    for await (const { key, modRevision } of reading.objects()) {
+    const store = snapshot.store(prefix);
+    for await (const { key, modRevision } of store.objects()) {
       if (missing.get(key) === modRevision) missing.delete(key);
     }
     const [first] = missing.keys();
@@ -51,7 +51,7 @@ export async function requireBackup(
       file,
       sha256: source.kind === "snapshot" ? source.sha256 : "",
       writtenAt: new Date(writtenAt).toISOString(),
-      revision: reading.revisions?.last ?? 0,
+      revision: store.revisions?.last ?? 0,
     };
   });
 }

@@ -11,7 +11,7 @@ const MAX_DEPTH = 32;
 const MAX_PAGE_BYTES = 128 * 1024 * 1024;
 /** A bucket's value: its root page and a sequence number; an inline page follows if the root is 0. */
 const BUCKET_HEADER_BYTES = 16;
-/** Small pages are read into pieces of a larger buffer, since a buffer for each page would cost more than the reading. */
+/** Small pages are read into pieces of a larger buffer, since a buffer for each page would cost more than reading the page. */
 const CHUNK_BYTES = 256 * 1024;
 
 export class Database {
@@ -156,10 +156,10 @@ export class Bucket {
 }
 
 function walkedPart(levels: readonly Level[]): number {
-  let [part, share] = [0, 1];
+  let [position, width] = [0, 1];
   for (const { page, index } of levels) {
-    share /= page.count;
-    part += (page.count - 1 - index) * share;
+    width /= page.count;
+    position += (page.count - 1 - index) * width;
   }
-  return part;
+  return position;
 }

@@ -5,7 +5,7 @@ import { KmsError } from "../../errors.js";
 import type { EtcdEntry } from "../key-value.js";
 import { normalPrefix } from "../storage-key.js";
 import { storedObject, type Batch, type ObjectStore, type StoredObject } from "../store.js";
-import type { RangeObserver, Revisions } from "../range-reading.js";
+import type { RangeObserver, Revisions } from "../range-scan.js";
 import { BatchBuilder } from "./batch-builder.js";
 import { Database } from "./bucket.js";
 import { changesFromEnd, revisionOf, type Change } from "./revisions.js";

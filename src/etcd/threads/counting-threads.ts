@@ -1,5 +1,5 @@
 // Counts the objects of a store in several threads, while this thread reads them. A batch is in memory once, and a thread has
-// two at most, so a slow thread slows down the reading. If any thread fails, the count fails: no part is left out.
+// two at most, so a slow thread slows down the scan. If any thread fails, the count fails: no part is left out.
 import { Worker } from "node:worker_threads";
 import { KmsError } from "../../errors.js";
 import type { Seeds } from "../seeds.js";

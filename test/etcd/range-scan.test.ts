@@ -3,7 +3,7 @@
 
 import { expect, it } from "vitest";
 import type { RangeRequest } from "../../src/etcd/client.js";
-import { RangeReading } from "../../src/etcd/range-reading.js";
+import { RangeScan } from "../../src/etcd/range-scan.js";
 import { RangePage } from "../../src/etcd/range-response.js";
 import { rangeResponse } from "../support/range-response.js";
 
@@ -27,7 +27,7 @@ async function read(answer: Answer, parallel = 4): Promise<number> {
     return new RangePage((isFirst ? honest : answer)(request, found.slice(0, limit), found.length));
   };
   const interval = { from: Buffer.from("/a/"), to: Buffer.from("/a0") };
-  for await (const { length } of new RangeReading({ range }, interval, {}).pages(parallel)) keys += length;
+  for await (const { length } of new RangeScan({ range }, interval, {}).pages(parallel)) keys += length;
   expect(most).toBe(parallel);
   return keys;
 }

@@ -1,4 +1,4 @@
-// One reading of all keys in an interval at one revision, with several range requests at a time. Proves that nothing is
+// One scan of all keys in an interval at one revision, with several range requests at a time. Proves that nothing is
 // missing and nothing comes twice: the pieces cover the interval without overlap (interval-plan.ts), every answer is checked
 // against its request, and the number of keys must be the one that etcd counted at the beginning.
 import { KmsError } from "../errors.js";
@@ -9,11 +9,11 @@ import type { RangePage } from "./range-response.js";
 export interface RangeObserver {
   /** Receives the number of keys, or an estimate: at the start, and whenever it is corrected. */
   total?(objects: number, isEstimate: boolean): void;
-  /** The revision was compacted during the reading: the remaining keys are read at `revision`. */
+  /** The revision was compacted during the scan: the remaining keys are read at `revision`. */
   compacted?(revision: number): void;
 }
 
-/** The revisions at which keys were read; they differ only if the first was compacted during the reading. */
+/** The revisions at which keys were read; they differ only if the first was compacted during the scan. */
 export interface Revisions {
   readonly first: number;
   readonly last: number;
@@ -26,7 +26,7 @@ interface Answer {
   readonly page: RangePage;
 }
 
-export class RangeReading {
+export class RangeScan {
   readonly #client: Pick<EtcdClient, "range">;
   readonly #interval: Interval;
   readonly #observer: RangeObserver;
