@@ -51,7 +51,7 @@ export async function startConsole(port: number, render: () => Promise<HtmlPage>
   const bound = server.address();
   const chosen = typeof bound === "object" && bound !== null ? bound.port : port;
   return {
-    url: `http://${HOST}:${chosen}/?token=${session.token}`,
+    url: `http://${HOST}:${chosen}/?ticket=${session.ticket}`,
     stop: async () => {
       server.closeAll();
       await new Promise((resolve) => server.close(resolve));
@@ -70,9 +70,9 @@ async function answerFor(
   }
   const [path, query] = url.split("?", 2);
   if (path !== "/") return plain(404, "There is only one page: /");
-  const token = new URLSearchParams(query).get("token");
-  if (token !== null && method === "GET") {
-    const cookie = session.exchange(token);
+  const ticket = new URLSearchParams(query).get("ticket");
+  if (ticket !== null && method === "GET") {
+    const cookie = session.exchange(ticket);
     return cookie === undefined
       ? plain(403, USED)
       : plain(303, "See /", { location: "/", "set-cookie": cookie });

@@ -1,21 +1,21 @@
-// Who may see the console: the browser that first opens the printed address. The address's token is exchanged once for a
-// cookie; other users of the machine, who can reach the port too, have neither.
+// Who may see the console: the browser that first opens the printed address. It exchanges the one-time ticket in the
+// address for a cookie. Other users of the machine can reach the port too, but have neither.
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 
 const SECRET_BYTES = 32;
 
-/** Exchanges one token for one cookie. */
+/** Exchanges one ticket for one cookie. */
 export class ConsoleSession {
-  /** The token of the address to print. */
-  readonly token = randomSecret();
+  /** The ticket in the address to print. */
+  readonly ticket = randomSecret();
   readonly #cookie = randomSecret();
   /** Browsers send a cookie to every port of a host, so two consoles must not use the same name. */
   readonly #cookieName = `kms-pkcs11-console-${randomBytes(4).toString("hex")}`;
   #isUsed = false;
 
-  /** Returns the Set-Cookie header for the right token, once; undefined for any other token and from then on. */
-  exchange(token: string): string | undefined {
-    if (!areEqual(token, this.token) || this.#isUsed) return undefined;
+  /** Returns the Set-Cookie header for the right ticket, the first time; otherwise undefined. */
+  exchange(ticket: string): string | undefined {
+    if (!areEqual(ticket, this.ticket) || this.#isUsed) return undefined;
     this.#isUsed = true;
     return `${this.#cookieName}=${this.#cookie}; HttpOnly; SameSite=Strict; Path=/`;
   }

@@ -1,4 +1,4 @@
-// Who may see the console: the one-time token, the cookie, host names, methods and paths.
+// Who may see the console: the one-time ticket, the cookie, host names, methods and paths.
 
 import { request } from "node:http";
 
@@ -38,17 +38,17 @@ const ask = (path: string, headers: Record<string, string> = {}, method = "GET")
       .end();
   });
 
-const tokenPath = (): string => new URL(running.url).search;
+const ticketPath = (): string => new URL(running.url).search;
 
-it.each(["", "wrong", "%00", "x".repeat(4_000)])("the console refuses the token '%.10s'", async (token) => {
-  const { status, headers } = await ask(`/?token=${token}`);
+it.each(["", "wrong", "%00", "x".repeat(4_000)])("the console refuses the ticket '%.10s'", async (ticket) => {
+  const { status, headers } = await ask(`/?ticket=${ticket}`);
   expect(status).toBe(403);
   expect(headers["set-cookie"]).toBeUndefined();
 });
 
-it("the console exchanges the token for a cookie once, which admits to the page", async () => {
-  expect((await ask(`/${tokenPath()}`, {}, "HEAD")).status).toBe(401);
-  const { status, headers } = await ask(`/${tokenPath()}`);
+it("the console exchanges the ticket for a cookie once, which admits to the page", async () => {
+  expect((await ask(`/${ticketPath()}`, {}, "HEAD")).status).toBe(401);
+  const { status, headers } = await ask(`/${ticketPath()}`);
   expect(status).toBe(303);
   expect(headers["location"]).toBe("/");
   const [setCookie = ""] = [headers["set-cookie"] ?? []].flat();
@@ -60,8 +60,8 @@ it("the console exchanges the token for a cookie once, which admits to the page"
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
   });
-  expect((await ask(`/${tokenPath()}`)).status).toBe(403);
-  expect((await ask(`/${tokenPath()}`, { cookie })).status).toBe(403);
+  expect((await ask(`/${ticketPath()}`)).status).toBe(403);
+  expect((await ask(`/${ticketPath()}`, { cookie })).status).toBe(403);
   for (const wrong of ["", cookie.slice(0, -1), `${cookie}x`, cookie.replace("=", "x=")]) {
     expect((await ask("/", { cookie: wrong })).status, wrong).toBe(401);
   }
