@@ -1,4 +1,4 @@
-// The text of a progress display, and the rate that it shows. States only what is known: without a total it gives no share
+// The text of a progress display, and the rate that it shows. States only what is known: without a total it gives no part
 // and no remaining time. Knows no terminal.
 
 export interface Step {
@@ -27,10 +27,10 @@ export function progressLine(
 ): string {
   // An estimate that has been exceeded says nothing about what remains.
   const isKnown = total > 0 && done <= total;
-  const share = isKnown ? done / total : 0;
+  const part = isKnown ? done / total : 0;
   const parts = isKnown
     ? [
-        `${columns < BAR_COLUMNS ? "" : `${bar(share)} `}${Math.floor(share * 100)} %`,
+        `${columns < BAR_COLUMNS ? "" : `${bar(part)} `}${Math.floor(part * 100)} %`,
         `${number(done)} of ${isEstimate ? "about " : ""}${number(total)} ${unit}`,
       ]
     : [`${number(done)} ${unit}`];
@@ -50,8 +50,8 @@ export function waitingLine(command: string, elapsedMs: number): string {
   return `${frame} ${command}: waiting, ${Math.floor(elapsedMs / 1000)} s`;
 }
 
-function bar(share: number): string {
-  const filled = Math.floor(share * BAR_LENGTH);
+function bar(part: number): string {
+  const filled = Math.floor(part * BAR_LENGTH);
   return "█".repeat(filled) + "░".repeat(BAR_LENGTH - filled);
 }
 

@@ -119,7 +119,7 @@ export interface KekChoice {
 /** The caller of a request. If it cancels, the request is not sent to the HSM any more. */
 export interface Caller {
   readonly cancelled: boolean;
-  /** When the request arrived, by performance.now(); its timeout starts then. Undefined: now. */
+  /** When the request began to be served, by performance.now(); its timeout starts then. Undefined: now. */
   readonly startedAt?: number;
   /** Whether every other request goes first: background work, for which nobody waits. */
   readonly isBackground?: boolean;

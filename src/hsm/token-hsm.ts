@@ -116,14 +116,14 @@ export class TokenHsm implements Hsm, TokenAdministration {
     this.#hosts.setKeks(names);
   }
 
-  /** @param share the cluster that it is for, if several share the token */
-  encrypt(request: CryptRequest, caller: Caller, share?: string): Promise<Buffer> {
-    return this.#dispatcher.crypt(Op.encrypt, request, caller, share);
+  /** @param group whose turn it takes, if several clusters share the token */
+  encrypt(request: CryptRequest, caller: Caller, group?: string): Promise<Buffer> {
+    return this.#dispatcher.crypt(Op.encrypt, request, caller, group);
   }
 
-  /** @param share the cluster that it is for, if several share the token */
-  decrypt(request: CryptRequest, caller: Caller, share?: string): Promise<Buffer> {
-    return this.#dispatcher.crypt(Op.decrypt, request, caller, share);
+  /** @param group whose turn it takes, if several clusters share the token */
+  decrypt(request: CryptRequest, caller: Caller, group?: string): Promise<Buffer> {
+    return this.#dispatcher.crypt(Op.decrypt, request, caller, group);
   }
 
   async listKeks(): Promise<readonly KekRecord[]> {

@@ -21,7 +21,7 @@ import type { ReloadSchedule } from "./reload-schedule.js";
 import { ScheduleReader } from "./schedule-reader.js";
 import { maskControls, truncate } from "../untrusted-text.js";
 
-/** A reading is slow if it takes longer than this share of the request timeout. */
+/** A reading is slow if it takes longer than this part of the request timeout. */
 const SLOW_PART = 0.5;
 /** After a slow reading, unknown key_ids trigger none for this multiple of its duration. */
 const SLOW_PAUSE = 2;

@@ -127,7 +127,8 @@ export class Provider implements KmsProvider {
       return await this.#decryptUnder(generation, question, envelope, context);
     } catch (error) {
       if (hasKeyId(generation.record, keyId) || KmsError.from(error).code !== "KEY_UNKNOWN") throw error;
-      // The KEK may have had the key_id, and did not. Another one that has it may be new on the token.
+      // This KEK was only a guess: its CKA_ID matches, but it refused the ciphertext. The one that has the key_id may be
+      // new on the token.
       const named = await keyring.findNamed(keyId, arrivedAt);
       if (named === undefined) throw error;
       return this.#decryptUnder(named, question, envelope, context);

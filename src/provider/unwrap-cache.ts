@@ -127,13 +127,13 @@ export class UnwrapCache {
       return running.copy();
     }
     this.#options.observer.cacheMiss();
-    const flight = new SharedLoad(
+    const shared = new SharedLoad(
       caller,
       (all) => this.#load(seed, () => load(all)),
       () => this.#underWay.delete(name),
     );
-    this.#underWay.set(name, flight);
-    return flight.copy();
+    this.#underWay.set(name, shared);
+    return shared.copy();
   }
 
   /** Adds a seed that the HSM has just encrypted and decrypted again. */

@@ -1,5 +1,5 @@
 // Decides when each request is served, so that no connection can starve the others. Every connection may have an equal
-// share of the requests served at once, and waiting requests take turns by connection. If too many requests are open,
+// part of the requests served at once, and waiting requests take turns by connection. If too many requests are open,
 // the connection with the most loses some. kube-apiserver sends a request whole and reads its answer at once; a client
 // that does not do so loses the request.
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
@@ -11,7 +11,7 @@ export const MAX_REQUEST_MS = 10_000;
 /** Maximum number of open requests on all connections, in any state. */
 export const MAX_OPEN = 2_048;
 /** The same for a cluster with a lower limit of served requests: a multiple of that limit, and a minimum. */
-const OPEN_SHARE = 8;
+const OPEN_FACTOR = 8;
 const LEAST_OPEN = 128;
 /** Maximum number of requests served at once, shared by the connections that have requests. */
 export const MAX_SERVED = 256;
@@ -75,7 +75,7 @@ export class OpenRequests {
   constructor(observe: LimitObserver, quota?: number) {
     this.#observe = observe;
     this.#served = quota ?? MAX_SERVED;
-    this.#mostOpen = Math.min(MAX_OPEN, Math.max(LEAST_OPEN, OPEN_SHARE * this.#served));
+    this.#mostOpen = Math.min(MAX_OPEN, Math.max(LEAST_OPEN, OPEN_FACTOR * this.#served));
     this.#mostATurn = quota === undefined ? MAX_A_TURN : CLUSTER_A_TURN;
   }
 
@@ -117,14 +117,14 @@ export class OpenRequests {
     else this.#turn ??= setImmediate(this.#endTurn);
   }
 
-  /** Begins one request of each waiting connection in turn, as long as the connection is within its share. */
+  /** Begins one request of each waiting connection in turn, as long as the connection is within its limit. */
   readonly #serve = (): void => {
-    const share = Math.max(1, Math.floor(this.#served / this.#owners.size));
+    const most = Math.max(1, Math.floor(this.#served / this.#owners.size));
     for (let blocked = 0; blocked < this.#waiting.size && this.#begunThisTurn < this.#mostATurn;) {
       const [owner] = this.#waiting;
       if (owner === undefined) break;
       this.#waiting.delete(owner);
-      if (owner.served < share) {
+      if (owner.served < most) {
         this.#begin(owner.waiting.shift());
         blocked = 0;
       } else blocked += 1;

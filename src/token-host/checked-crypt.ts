@@ -5,7 +5,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";
 import type { CryptRequest } from "../hsm/port.js";
-import { AlteredResult, isGeneralError, ofEncrypt, TokenFault } from "./ckr.js";
+import { AlteredResult, isGeneralError, encryptFault, TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import { PERFORMERS } from "./mechanisms/table.js";
 import type { TokenSession } from "./session.js";
@@ -72,7 +72,7 @@ export class CheckedCrypt {
     return this.#repeat(
       () => this.#decryptOnce(work),
       (fault) => {
-        if (!mayMeanTampered(fault)) {
+        if (!mayMeanTampering(fault)) {
           return (fault instanceof AlteredResult || fault.code === "NOT_AUTHENTIC") && TRIES;
         }
         if (!proven) this.#prove(work, fault);
@@ -97,8 +97,8 @@ export class CheckedCrypt {
         if (!(error instanceof TokenFault)) throw error;
         const most = triesFor(error);
         if (most === false) throw error;
-        if (tries >= most) throw mayMeanTampered(error) ? notAuthentic(error) : error;
-        altered ||= !mayMeanTampered(error);
+        if (tries >= most) throw mayMeanTampering(error) ? notAuthentic(error) : error;
+        altered ||= !mayMeanTampering(error);
         if (error.rv === undefined) this.#session.renew();
       }
     }
@@ -110,7 +110,7 @@ export class CheckedCrypt {
     try {
       body = performer.encrypt(this.#session, kek, request.aad, text);
     } catch (error) {
-      throw ofEncrypt(error);
+      throw encryptFault(error);
     }
     const wrong = `the token's ${mechanism.name} ciphertext does not open to what was encrypted`;
     let opened: Buffer;
@@ -158,7 +158,7 @@ export class CheckedCrypt {
 }
 
 /** Kryoptic 1.5.4 refuses a tampered AES-KWP ciphertext with CKR_DEVICE_ERROR. */
-function mayMeanTampered(fault: TokenFault): boolean {
+function mayMeanTampering(fault: TokenFault): boolean {
   return isGeneralError(fault) || fault.rv === CKR_DEVICE_ERROR;
 }
 

@@ -198,7 +198,7 @@ export function isGeneralError(error: unknown): boolean {
 }
 
 /** Returns the fault of a failed encryption: there the codes for bad input concern the plaintext. */
-export function ofEncrypt(error: unknown): unknown {
+export function encryptFault(error: unknown): unknown {
   if (!(error instanceof TokenFault) || error.fault !== "input" || error.rv === undefined) return error;
   const { name } = rowOf(error.rv);
   const message = `encrypting: ${name} (0x${error.rv.toString(16)}); the token does not accept this plaintext`;
@@ -206,7 +206,7 @@ export function ofEncrypt(error: unknown): unknown {
 }
 
 /** Returns the fault of a failed change of the PIN: there the codes for a wrong PIN concern the new one. */
-export function ofSetPin(error: unknown): TokenFault {
+export function setPinFault(error: unknown): TokenFault {
   const doing = "changing the PIN (C_SetPIN)";
   const fault = toFault(error, doing);
   const { rv } = fault;

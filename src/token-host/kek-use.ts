@@ -33,7 +33,7 @@ export class KekUse {
    * Uses a generation; if its handle is invalid, or no longer denotes it, searches for the generation and tries once
    * more.
    */
-  kek<T>(keyId: string, use: (kek: Kek) => T): T {
+  withKek<T>(keyId: string, use: (kek: Kek) => T): T {
     const known = this.#keyring.known(keyId);
     if (known !== undefined && this.#isUsable(known)) {
       try {
@@ -58,22 +58,23 @@ export class KekUse {
    * had it earlier. The associated data contain the stored key_id, so that another KEK refuses the ciphertext.
    * @throws TokenFault KEY_UNKNOWN if that only possible KEK refuses it
    */
-  toDecrypt<T>(keyId: string, decrypt: (kek: Kek) => T): T {
+  withKekToDecrypt<T>(keyId: string, decrypt: (kek: Kek) => T): T {
     const known = this.#keyring.presentKeyId(keyId);
-    if (known !== undefined) return this.#formerly(keyId, known, decrypt);
+    if (known !== undefined) return this.#withRenamedKek(keyId, known, decrypt);
     try {
-      return this.kek(keyId, decrypt);
+      return this.withKek(keyId, decrypt);
     } catch (error) {
       // The search that has just failed may have found a KEK that had the key_id earlier.
       const found = isMissing(error) ? this.#keyring.presentKeyId(keyId) : undefined;
       if (found === undefined) throw error;
-      return this.#formerly(keyId, found, decrypt);
+      return this.#withRenamedKek(keyId, found, decrypt);
     }
   }
 
-  #formerly<T>(keyId: string, presentKeyId: string, decrypt: (kek: Kek) => T): T {
+  /** Decrypts under the KEK that may have had the key_id earlier. */
+  #withRenamedKek<T>(keyId: string, presentKeyId: string, decrypt: (kek: Kek) => T): T {
     try {
-      return this.kek(presentKeyId, decrypt);
+      return this.withKek(presentKeyId, decrypt);
     } catch (error) {
       if (!(error instanceof TokenFault) || !REFUSALS.has(error.code)) throw error;
       const why = `KEK ${presentKeyId} has the same CKA_ID and does not decrypt it: ${error.message}`;
@@ -114,7 +115,7 @@ export class KekUse {
     try {
       return use(kek);
     } catch (error) {
-      throw naming(keyId, error);
+      throw withKeyId(keyId, error);
     } finally {
       if (!wasDiscovered && hasDiscovered(kek)) this.#keyring.share(kek);
     }
@@ -126,7 +127,7 @@ function isMissing(error: unknown): boolean {
 }
 
 /** Returns the same fault with the key_id in its message. */
-export function naming(keyId: string, error: unknown): unknown {
+export function withKeyId(keyId: string, error: unknown): unknown {
   if (!(error instanceof TokenFault) || error.message.includes(keyId)) return error;
   return new TokenFault(`${error.message} (key_id ${keyId})`, {
     fault: error.fault,

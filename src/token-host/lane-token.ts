@@ -26,7 +26,7 @@ import { CheckedCrypt } from "./checked-crypt.js";
 import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
 import type { Kek } from "./kek.js";
-import { KekUse, naming } from "./kek-use.js";
+import { KekUse, withKeyId } from "./kek-use.js";
 import { candidateFor, makeKek, removeKeys } from "./key-maker.js";
 import { NOT_LOCAL } from "./found-key.js";
 import type { LaneExchange } from "./lane-exchange.js";
@@ -117,11 +117,11 @@ export class LaneToken {
 
   /** Encrypts; `CheckedCrypt` verifies the result. */
   encrypt(request: CryptRequest): Buffer {
-    return this.#use.kek(request.keyId, (kek) => this.#crypt.encrypt(kek, request));
+    return this.#use.withKek(request.keyId, (kek) => this.#crypt.encrypt(kek, request));
   }
 
   decrypt(request: CryptRequest): Buffer {
-    return this.#use.toDecrypt(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
+    return this.#use.withKekToDecrypt(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
   }
 
   /** Number of altered results that a second attempt corrected. */
@@ -130,7 +130,7 @@ export class LaneToken {
   }
 
   probe({ keyId, choice }: ProbeRequest): readonly ProbeResult[] {
-    return this.#use.kek(keyId, (kek) => probe(this.#session, kek, choice));
+    return this.#use.withKek(keyId, (kek) => probe(this.#session, kek, choice));
   }
 
   /** Tests what the login may do, with session objects only. */
@@ -142,7 +142,7 @@ export class LaneToken {
   trial(request: TrialRequest): Trials[TrialName]["reply"] {
     const lane = {
       session: this.#session,
-      withKek: <T>(keyId: string, use: (kek: Kek) => T): T => this.#use.kek(keyId, use),
+      withKek: <T>(keyId: string, use: (kek: Kek) => T): T => this.#use.withKek(keyId, use),
       known: (keyId: string): Kek | undefined => this.#keyring.known(keyId),
     };
     return performTrial(lane, request);
@@ -226,7 +226,7 @@ export class LaneToken {
     try {
       relabel(this.#session, this.#keyring.all, keyId, label);
     } catch (error) {
-      throw naming(keyId, error);
+      throw withKeyId(keyId, error);
     }
     const renamed = this.#keyring.labelled(label).find((record) => record.keyId === keyId);
     if (renamed !== undefined) return renamed;

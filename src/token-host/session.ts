@@ -2,7 +2,7 @@
 // forever (CKR_OPERATION_ACTIVE), so the session is replaced, and the call is repeated once if the session was at
 // fault. PKCS#11 v2.40 section 5.6.
 import pkcs11js, { type Handle, type PKCS11 } from "pkcs11js";
-import { ofSetPin, toFault, type TokenFault, rvOf } from "./ckr.js";
+import { setPinFault, toFault, type TokenFault, rvOf } from "./ckr.js";
 
 const CKR_SESSION_COUNT = 0xb1;
 const CKR_USER_ALREADY_LOGGED_IN = 0x100;
@@ -106,7 +106,7 @@ export class TokenSession {
     try {
       this.lib.C_SetPIN(this.handle, present, fresh);
     } catch (error) {
-      throw ofSetPin(error);
+      throw setPinFault(error);
     }
   }
 

@@ -3,7 +3,7 @@
 import pkcs11js from "pkcs11js";
 import { describe, expect, it } from "vitest";
 
-import { CKR_TABLE, ofEncrypt, rowOf, rvOf, toFault } from "../../src/token-host/ckr.js";
+import { CKR_TABLE, encryptFault, rowOf, rvOf, toFault } from "../../src/token-host/ckr.js";
 
 const CODES = Object.entries(pkcs11js).filter(
   ([name, value]) =>
@@ -47,7 +47,9 @@ describe("the CKR table", () => {
   });
 
   it("a refused encryption blames the plaintext, not a ciphertext", () => {
-    const fault = ofEncrypt(toFault(Object.assign(new Error("x"), { code: 0x21 }), "encrypting (C_Encrypt)"));
+    const fault = encryptFault(
+      toFault(Object.assign(new Error("x"), { code: 0x21 }), "encrypting (C_Encrypt)"),
+    );
     expect(fault).toMatchObject({ fault: "input", code: "INPUT_INVALID", rv: 0x21 });
     expect((fault as Error).message).toMatch(
       /CKR_DATA_LEN_RANGE \(0x21\); the token does not accept this plaintext/,

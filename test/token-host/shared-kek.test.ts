@@ -74,7 +74,7 @@ function useAfterLoss(session: TokenSession, token: SlotToken): { readonly used:
   const found = { ...KEK, aes: Buffer.of(6, 0, 0, 0, 0, 0, 0, 0), checkedAt: 1 };
   const keyring = { known: () => ({ ...KEK }), find: () => found, share: () => undefined };
   const use = new KekUse(session, keyring as unknown as LaneKeyring, token);
-  return { used: () => use.kek(KEY_ID, ({ aes }) => (aes ?? Buffer.alloc(0)).toString("hex")) };
+  return { used: () => use.withKek(KEY_ID, ({ aes }) => (aes ?? Buffer.alloc(0)).toString("hex")) };
 }
 
 const SAME: SlotToken = { atOpening: tokenDescription({}), now: () => tokenDescription({}) };

@@ -46,11 +46,11 @@ export class BackgroundJobs {
  * @param lastAnswerAt when the HSM last answered any request, by performance.now()
  */
 export function lateError(
-  { caller, isProof, sentTo, startedAt }: Job,
+  { caller, isProof, sentTo, queuedAt }: Job,
   requestTimeoutMs: number,
   lastAnswerAt: number,
 ): KmsError {
-  const wasKeptWaiting = caller.isBackground === true || (isProof && lastAnswerAt > startedAt);
+  const wasKeptWaiting = caller.isBackground === true || (isProof && lastAnswerAt > queuedAt);
   return wasKeptWaiting && sentTo.length === 0
     ? new KmsError("OVERLOADED", `other requests used the HSM for ${requestTimeoutMs} ms`)
     : new KmsError("DEADLINE", `the HSM did not answer within ${requestTimeoutMs} ms`);

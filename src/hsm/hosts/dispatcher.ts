@@ -60,16 +60,16 @@ export class Dispatcher {
 
   /**
    * Performs one operation and returns its result, or throws a KmsError, within the request timeout.
-   * @param share the cluster that it is for, if several share the token
+   * @param group whose turn it takes, if several clusters share the token
    */
-  async crypt(op: Job["op"], request: CryptRequest, caller: Caller, share = ""): Promise<Buffer> {
+  async crypt(op: Job["op"], request: CryptRequest, caller: Caller, group = ""): Promise<Buffer> {
     if (this.#stopped) throw new KmsError("STOPPING", "the plugin is stopping");
     const isBackground = caller.isBackground === true;
-    const waiting = this.#queue.waitingOf(share);
+    const waiting = this.#queue.waitingOf(group);
     if (!isBackground && waiting >= this.#options.queue) {
       throw new KmsError("OVERLOADED", `${waiting} requests wait for the HSM already; try again later`);
     }
-    const job = new Job(op, request, caller, share);
+    const job = new Job(op, request, caller, group);
     this.#jobs.add(job);
     if (!job.isProof) this.#awaited++;
     this.#sweeper ??= setInterval(() => {
@@ -84,7 +84,9 @@ export class Dispatcher {
   /** Sends waiting requests while lanes are free. */
   pump(): void {
     const [serving] = this.#hosts.ready;
-    this.#queue.drain(serving?.lanes.length ?? 0, (job) => (this.#drop(job) ? nothing : this.#sending(job)));
+    this.#queue.drain(serving?.lanes.length ?? 0, (job) =>
+      this.#endIfCancelled(job) ? nothing : this.#senderFor(job),
+    );
     if (this.#queue.length === 0) this.#pumpBackground();
     this.#growOrGiveUp();
   }
@@ -102,8 +104,8 @@ export class Dispatcher {
     clearInterval(this.#sweeper);
   }
 
-  /** Returns whether a job need not be sent any more. */
-  #drop(job: Job): boolean {
+  /** Ends a job whose caller has disconnected. Returns whether the job has ended, for this or another reason. */
+  #endIfCancelled(job: Job): boolean {
     if (job.caller.cancelled) this.#settle(job, new KmsError("CANCELLED", "the caller disconnected"));
     return job.settled;
   }
@@ -189,7 +191,7 @@ export class Dispatcher {
     const { host, lane } = destination;
     this.#hosts.loginAgain(host, lane).then(
       () => {
-        if (job.settled || job.queued || this.#drop(job)) return;
+        if (job.settled || job.queued || this.#endIfCancelled(job)) return;
         if (host.alive) this.#sendAgain(job, destination, error);
         else this.#retryElsewhere(job, host, error);
       },
@@ -226,13 +228,13 @@ export class Dispatcher {
     const { requestTimeoutMs } = this.#options;
     for (const host of this.#hosts.ready) if (host.lanes.isHung(requestTimeoutMs)) host.kill("hang");
     for (const job of this.#jobs) {
-      const age = now - job.startedAt;
-      if (now - job.arrivedAt >= requestTimeoutMs) {
+      const age = now - job.queuedAt;
+      if (now - job.startedAt >= requestTimeoutMs) {
         this.#settle(job, lateError(job, requestTimeoutMs, this.#lastAnswerAt));
       } else if (age < otherHostAfterMs(requestTimeoutMs) || job.caller.isBackground === true) {
         continue;
-      } else if (!job.queued && job.sentTo.length < COPIES_PER_TOKEN && !this.#drop(job)) {
-        this.#sending(job)?.();
+      } else if (!job.queued && job.sentTo.length < COPIES_PER_TOKEN && !this.#endIfCancelled(job)) {
+        this.#senderFor(job)?.();
       }
     }
     this.pump();
@@ -243,7 +245,7 @@ export class Dispatcher {
   }
 
   /** Returns what sends a copy of a job; undefined if no lane is free. */
-  #sending(job: Job): (() => void) | undefined {
+  #senderFor(job: Job): (() => void) | undefined {
     const destination = chooseDestination(job, this.#hosts.ready, this.#options.requestTimeoutMs);
     return destination === undefined ? undefined : this.#send.bind(this, job, destination);
   }

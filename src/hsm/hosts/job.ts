@@ -10,11 +10,12 @@ export class Job {
   readonly op: CryptOp;
   readonly request: CryptRequest;
   readonly caller: Caller;
-  /** The cluster that it is for; empty without clusters. */
-  readonly share: string;
-  readonly startedAt = performance.now();
-  /** Start of its deadline; earlier than `startedAt` if the plugin did other work for the request first. */
-  readonly arrivedAt: number;
+  /** Whose turn it takes: a cluster, or the proofs of all; empty without clusters. */
+  readonly group: string;
+  /** When it was made for the dispatcher. */
+  readonly queuedAt = performance.now();
+  /** When its timeout began: earlier than `queuedAt` if the plugin did other work for the request first. */
+  readonly startedAt: number;
   /** Hosts that it has been sent to, in order. */
   readonly sentTo: HostProcess[] = [];
   /** Number of copies without a reply. */
@@ -26,12 +27,12 @@ export class Job {
   #resolve!: (body: Buffer) => void;
   #reject!: (error: KmsError) => void;
 
-  constructor(op: CryptOp, request: CryptRequest, caller: Caller, share = "") {
+  constructor(op: CryptOp, request: CryptRequest, caller: Caller, group = "") {
     this.op = op;
     this.request = request;
     this.caller = caller;
-    this.share = share;
-    this.arrivedAt = caller.startedAt ?? this.startedAt;
+    this.group = group;
+    this.startedAt = caller.startedAt ?? this.queuedAt;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

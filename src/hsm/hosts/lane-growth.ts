@@ -54,7 +54,7 @@ const RETRY = { firstMs: 1_000, capMs: 5 * 60_000 };
 /** Only one host waits for a lane, so its attempts need no jitter. */
 const WITHOUT_JITTER = (): number => 1;
 /**
- * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
+ * Largest part of the sessions reported by the token that one host uses. On some tokens that number is shared by all
  * applications: other hosts, their replacements and operators' commands need sessions too.
  */
 const LARGEST_SHARE = 1 / 4;

@@ -14,7 +14,7 @@ import type { SharedRuns } from "./shared-runs.js";
 /** The proofs of all clusters take one turn. */
 const PROOFS = "proofs of all clusters";
 /** Background work uses idle lanes only. */
-const NO_SHARE = "";
+const NO_GROUP = "";
 
 /** The token that clusters share. */
 export interface ViewedToken {
@@ -54,13 +54,13 @@ export class ClusterView implements Hsm {
   async encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
     this.#requireOwn(request.keyId);
     const { hsm } = this.#options.token;
-    return this.#inTurn(caller, (share) => hsm.encrypt(request, caller, share));
+    return this.#inTurn(caller, (group) => hsm.encrypt(request, caller, group));
   }
 
   async decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
     const keyId = this.#presentKeyId(request.keyId);
     const { hsm } = this.#options.token;
-    return this.#inTurn(caller, (share) => hsm.decrypt({ ...request, keyId }, caller, share));
+    return this.#inTurn(caller, (group) => hsm.decrypt({ ...request, keyId }, caller, group));
   }
 
   async listKeks(maxAgeMs = 0): Promise<readonly KekRecord[]> {
@@ -82,10 +82,10 @@ export class ClusterView implements Hsm {
     return state.up && this.#finding !== undefined ? { ...state, finding: this.#finding } : state;
   }
 
-  #inTurn({ isProof, isBackground }: Caller, call: (share: string) => Promise<Buffer>): Promise<Buffer> {
+  #inTurn({ isProof, isBackground }: Caller, call: (group: string) => Promise<Buffer>): Promise<Buffer> {
     const { token, cluster } = this.#options;
     if (isProof === true) return token.prove(() => call(PROOFS));
-    return call(isBackground === true ? NO_SHARE : cluster);
+    return call(isBackground === true ? NO_GROUP : cluster);
   }
 
   #requireOwn(keyId: string): void {

@@ -7,12 +7,12 @@ import { Job } from "../../../src/hsm/hosts/job.js";
 import { Op } from "../../../src/hsm/wire-calls.js";
 import { PATIENT_CALLER } from "../../../src/hsm/port.js";
 
-const jobOf = (share: string, name: string): Job =>
+const jobOf = (group: string, name: string): Job =>
   new Job(
     Op.encrypt,
     { keyId: name, mechanism: 1, aad: Buffer.alloc(0), data: Buffer.alloc(0) },
     PATIENT_CALLER,
-    share,
+    group,
   );
 
 /** Sends what the queue gives, up to a number of jobs, and returns their names. */

@@ -41,34 +41,34 @@ async function viewsOf(
   return views;
 }
 
-/** Returns the share that the dispatcher is given for a call. */
-async function shareOf(caller: Caller): Promise<string | undefined> {
-  const shares: (string | undefined)[] = [];
-  const call = (_request: unknown, _caller: Caller, share?: string): Promise<Buffer> => {
-    shares.push(share);
+/** Returns the group that the dispatcher is given for a call. */
+async function groupOf(caller: Caller): Promise<string | undefined> {
+  const groups: (string | undefined)[] = [];
+  const call = (_request: unknown, _caller: Caller, group?: string): Promise<Buffer> => {
+    groups.push(group);
     return Promise.resolve(Buffer.alloc(0));
   };
   const [view] = await viewsOf([KEY_ID], { encrypt: call, decrypt: call });
   await view?.encrypt(REQUEST, caller);
   await view?.decrypt(REQUEST, caller);
-  expect(shares[0]).toBe(shares[1]);
-  return shares[0];
+  expect(groups[0]).toBe(groups[1]);
+  return groups[0];
 }
 
 it("a request takes a turn of its cluster", async () => {
-  expect(await shareOf({ cancelled: false, startedAt: performance.now() })).toBe("a");
+  expect(await groupOf({ cancelled: false, startedAt: performance.now() })).toBe("a");
 });
 
 it("a call for several requests of a cluster, as for a local KEK, takes a turn of the cluster", async () => {
-  expect(await shareOf(PATIENT_CALLER)).toBe("a");
+  expect(await groupOf(PATIENT_CALLER)).toBe("a");
 });
 
 it("proofs of all clusters take one turn", async () => {
-  expect(await shareOf(PROOF_CALLER)).toBe("proofs of all clusters");
+  expect(await groupOf(PROOF_CALLER)).toBe("proofs of all clusters");
 });
 
 it("background work, which uses idle lanes only, takes no cluster's turn", async () => {
-  expect(await shareOf(BACKGROUND_CALLER)).toBe("");
+  expect(await groupOf(BACKGROUND_CALLER)).toBe("");
 });
 
 it("with the only lane of a slow token, a trial of mechanisms and a proof do not overlap", async () => {
