@@ -10,6 +10,9 @@ use yubihsm::Connector;
 const GET_DEVICE_INFO: u8 = 0x06;
 const DEVICE_INFO: [u8; 16] = [0x86, 0, 13, 2, 0, 0, 0, 0x12, 0xd6, 0x87, 62, 0, 19, 20, 21, 22];
 
+/// What a device answers to a command of a session that it has ended.
+const INVALID_SESSION: [u8; 4] = [0x7f, 0, 1, 3];
+
 fn answer(connector: &Connector, request: &mut Request) -> Option<Vec<u8>> {
     match (request.method(), request.url()) {
         (Method::Get, "/connector/status") => {
@@ -21,8 +24,8 @@ fn answer(connector: &Connector, request: &mut Request) -> Option<Vec<u8>> {
             if command.first() == Some(&GET_DEVICE_INFO) {
                 return Some(DEVICE_INFO.to_vec());
             }
-            let response = connector.send_message(Uuid::new_v4(), command.into()).ok()?;
-            Some(response.as_ref().to_vec())
+            let response = connector.send_message(Uuid::new_v4(), command.into());
+            Some(response.map_or(INVALID_SESSION.to_vec(), |message| message.as_ref().to_vec()))
         }
         _ => None,
     }
