@@ -9,7 +9,7 @@ import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
 import { listsOaep, listsSymmetric, makeRsaPairs } from "./rsa-key-maker.js";
 import { KEY_BYTES, templates, type WantedKey } from "./secret-key-template.js";
-import { TokenSession, type Attempt } from "./session.js";
+import { type TokenSession, type Attempt } from "./session.js";
 
 /** Attempts at a candidate; if the last one ends in a temporary error, another kind of key is tried. */
 const ATTEMPTS = 3;
@@ -163,16 +163,17 @@ function tryWithKeys(
   wanted: WantedKey,
 ): TokenFault | undefined {
   const handles = new Map<string, Handle>();
-  // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their
-  // own.
-  const holder = new TokenSession(session.lib, session.slot);
   try {
-    for (const kind of candidate.kind.split("+") as SecretKind[]) {
-      handles.set(kind, makeKey(holder, kind, candidate.wraps, wanted));
-    }
-    const [result] = probe(session, trialKek(candidate, handles, session.losses), candidate.choice);
-    if (result?.works === true) return undefined;
-    return new TokenFault(result?.detail ?? "not tried", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });
+    // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their
+    // own.
+    return session.beside((holder) => {
+      for (const kind of candidate.kind.split("+") as SecretKind[]) {
+        handles.set(kind, makeKey(holder, kind, candidate.wraps, wanted));
+      }
+      const [result] = probe(session, trialKek(candidate, handles, session.losses), candidate.choice);
+      if (result?.works === true) return undefined;
+      return new TokenFault(result?.detail ?? "not tried", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });
+    });
   } catch (error) {
     if (error instanceof TokenFault) return error;
     throw error;
@@ -180,7 +181,6 @@ function tryWithKeys(
     if (wanted.onToken) {
       removeKeys(session, [...handles.values()], "removing a key of a trial (C_DestroyObject)");
     }
-    holder.close();
   }
 }
 

@@ -5,7 +5,7 @@ import pkcs11js, { type PKCS11 } from "pkcs11js";
 import type { OpenRequest } from "../hsm/wire-calls.js";
 import { rvOf, toFault, TokenFault } from "./ckr.js";
 import { adviceFor } from "./load-error.js";
-import { inTurn } from "./turn.js";
+import { inTurn, isMarked, mark } from "./turn.js";
 import { describeUser } from "./unreadable-paths.js";
 
 /** Compiled from module-shim.c; the npm package has it for x64 and arm64. */
@@ -23,10 +23,15 @@ let loaded: PKCS11 | undefined;
  * @throws TokenFault MODULE_UNUSABLE when it is not a PKCS#11 module; the CKR row of a refused C_Initialize
  */
 export function loadModule(request: OpenRequest, turn: Int32Array<SharedArrayBuffer>): PKCS11 {
-  return inTurn(turn, () => loadAndInitialise(request));
+  return inTurn(turn, () => {
+    const lib = loadAndInitialise(request, isMarked(turn));
+    mark(turn);
+    return lib;
+  });
 }
 
-function loadAndInitialise(request: OpenRequest): PKCS11 {
+/** @param isInitialised whether another thread has initialised the library in this process */
+function loadAndInitialise(request: OpenRequest, isInitialised: boolean): PKCS11 {
   loaded = load(request);
   try {
     loaded.C_Initialize({
@@ -37,11 +42,22 @@ function loadAndInitialise(request: OpenRequest): PKCS11 {
         : { libraryParameters: request.moduleParameters + " " }),
     });
   } catch (error) {
-    if (rvOf(error) !== CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+    // FreeHSM 2.0.0 answers CKR_FUNCTION_FAILED to the second call of a process, and goes on working.
+    const isRefusal = isInitialised && answersInfo(loaded);
+    if (rvOf(error) !== CKR_CRYPTOKI_ALREADY_INITIALIZED && !isRefusal) {
       throw toFault(error, `initialising ${request.modulePath} (C_Initialize) as ${describeUser()}`);
     }
   }
   return loaded;
+}
+
+function answersInfo(lib: PKCS11): boolean {
+  try {
+    lib.C_GetInfo();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Loads the library behind the shim; without the shim, if the library does not need it. */

@@ -3,7 +3,7 @@
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { TestedRight } from "../hsm/port.js";
 import { CKR_TABLE, type TokenFault } from "./ckr.js";
-import { TokenSession, type Attempt } from "./session.js";
+import type { Attempt, TokenSession } from "./session.js";
 
 /** The standard's codes for an operation that this login may not perform; vendors also use codes of their own. */
 const NOT_PERMITTED: ReadonlySet<number> = new Set([
@@ -17,8 +17,7 @@ const KEY_BYTES = 32;
 /** Returns the outcome of each trial; an error is an outcome. */
 export function testRights(session: TokenSession): readonly TestedRight[] {
   // A refused call replaces the session, with which its objects end.
-  const own = new TokenSession(session.lib, session.slot);
-  try {
+  return session.beside((own) => {
     const made = own.attempt("making a session key (C_GenerateKey)", (handle) =>
       session.lib.C_GenerateKey(handle, { mechanism: pkcs11js.CKM_GENERIC_SECRET_KEY_GEN }, [
         ...sessionKey(),
@@ -38,9 +37,7 @@ export function testRights(session: TokenSession): readonly TestedRight[] {
       { right: "import keys", ...outcomeOf(imported) },
       { right: "destroy keys", ...destroyOutcome(own, object) },
     ];
-  } finally {
-    own.close();
-  }
+  });
 }
 
 function destroyOutcome(session: TokenSession, object: Attempt<Handle>): Omit<TestedRight, "right"> {

@@ -23,6 +23,8 @@ export class TokenSession {
   #readOnly = false;
   #operationMs: number | undefined;
   #losses = 0;
+  /** Whether a new session was seen to be logged in without a login of its own. */
+  #loginIsShared = false;
 
   constructor(lib: PKCS11, slot: Handle) {
     this.lib = lib;
@@ -53,8 +55,8 @@ export class TokenSession {
       return { ok: true, value: call(this.handle) };
     } catch (error) {
       const rv = rvOf(error);
-      if (!ATTRIBUTE_NOT_SHOWN.has(rv)) this.#replace();
       const fault = toFault(error, doing);
+      if (!ATTRIBUTE_NOT_SHOWN.has(rv)) this.#replace(fault.fault === "session");
       if (fault.fault === "session") this.#losses++;
       return { ok: false, fault };
     }
@@ -62,7 +64,17 @@ export class TokenSession {
 
   /** Replaces the session after a call that succeeded with a wrong result. */
   renew(): void {
-    this.#replace();
+    this.#replace(false);
+  }
+
+  /** Works on a session that errors of this one leave alone; on this one, if no other is logged in. */
+  beside<T>(work: (session: TokenSession) => T): T {
+    const other = new TokenSession(this.lib, this.slot);
+    try {
+      return work(this.#isLoginOfSession(this.handle, other.handle) ? this : other);
+    } finally {
+      other.close();
+    }
   }
 
   /** How often the token has ended a session: afterwards a handle may denote another object, and another token answer. */
@@ -116,17 +128,41 @@ export class TokenSession {
     if (handle !== undefined) this.#discard(handle);
   }
 
-  /** The new session is opened before the old one is closed: closing the last one logs the application out. */
-  #replace(): void {
+  /**
+   * The new session is opened before the old one is closed: closing the last one logs the application out. On a token that
+   * logs in single sessions, the old one is kept unless it is at fault, for instance since an operation stays active.
+   */
+  #replace(isAtFault: boolean): void {
     const old = this.#handle;
     this.#handle = undefined;
     if (old === undefined) return;
+    let fresh: Handle | undefined;
     try {
-      this.#handle = this.#open();
+      fresh = this.#open();
     } catch {
       // The token has no second session, or is away: the next use opens one and reports the error.
     }
-    this.#discard(old);
+    const keepsOld = !isAtFault && fresh !== undefined && this.#isLoginOfSession(old, fresh);
+    this.#handle = keepsOld ? old : fresh;
+    const other = keepsOld ? fresh : old;
+    if (other !== undefined) this.#discard(other);
+  }
+
+  /** Returns whether a login counts for the session that logged in, and not, as PKCS#11 says, for all of the process. */
+  #isLoginOfSession(old: Handle, fresh: Handle): boolean {
+    if (this.#loginIsShared) return false;
+    // The new session's state is read again in case another thread has logged in meanwhile.
+    const isOfSession = !this.#isUser(fresh) && this.#isUser(old) && !this.#isUser(fresh);
+    this.#loginIsShared = !isOfSession && this.#isUser(fresh);
+    return isOfSession;
+  }
+
+  #isUser(handle: Handle): boolean {
+    try {
+      return !PUBLIC_STATES.has(this.lib.C_GetSessionInfo(handle).state);
+    } catch {
+      return false;
+    }
   }
 
   #discard(handle: Handle): void {

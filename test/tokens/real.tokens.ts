@@ -1,5 +1,7 @@
 // The life cycle on one real token, named by the variable TOKEN; started by scripts/test-tokens, which installs it.
 
+import { readFileSync } from "node:fs";
+
 import { createKryoptic } from "../support/kryoptic.js";
 import { createNss } from "../support/nss.js";
 import { createOpencryptoki } from "../support/opencryptoki.js";
@@ -31,6 +33,24 @@ function p11KitProxy(): LifeCycleToken {
   return { ...createSoftHsm(), modulePath };
 }
 
+/** The token that scripts/test-tokens was given by --module. */
+function givenToken(): LifeCycleToken {
+  const given = (name: string): string => process.env[`GIVEN_${name}`] ?? "";
+  const pinFile = given("PIN_FILE");
+  return {
+    modulePath: given("MODULE"),
+    ...(given("ENTRY") !== "" && { moduleEntry: given("ENTRY") }),
+    ...(given("PARAMETERS") !== "" && { moduleParameters: given("PARAMETERS") }),
+    label: given("TOKEN"),
+    pin: readFileSync(pinFile, "utf8").trimEnd(),
+    pinFile,
+    env: {},
+    // It may be; the life cycle then waits longer.
+    readAtLoad: true,
+    remove: () => undefined,
+  };
+}
+
 const TOKENS: Readonly<Record<string, () => LifeCycleToken | Promise<LifeCycleToken>>> = {
   softhsm: () => createSoftHsm(),
   tpm2: createTpm,
@@ -39,6 +59,7 @@ const TOKENS: Readonly<Record<string, () => LifeCycleToken | Promise<LifeCycleTo
   "nss-fips": () => createNss({ fips: true }),
   kryoptic: createKryoptic,
   yubihsm2: createYubiHsm,
+  given: givenToken,
   "p11-kit-client": p11KitClient,
   "p11-kit-proxy": p11KitProxy,
 };

@@ -35,9 +35,15 @@ export function concludeFrom(seen: Observations): Finding[] {
     ...seen.latencies.map(({ call, samples, q1Ms, medianMs, q3Ms }) =>
       ok("latency", `${call}: median ${medianMs} ms, quartiles ${q1Ms} and ${q3Ms} ms, ${samples} calls`),
     ),
-    ...seen.failures.map(({ trial, reason }) => fail("trial", `${trial}: ${reason}`)),
+    ...seen.failures.map((failure) => failureFinding(failure, seen)),
     ...seen.leftBehind.map((object) => fail("left behind", `${object}; remove it with the vendor's tool`)),
   ];
+}
+
+/** A mechanism that cannot even be tried, since the library crashes or hangs, is not missed if another one works. */
+function failureFinding({ trial, reason }: Observations["failures"][number], seen: Observations): Finding {
+  const isMissed = !trial.startsWith("mechanism ") || !seen.mechanisms.some(({ works }) => works);
+  return (isMissed ? fail : warn)("trial", `${trial}: ${reason}`);
 }
 
 function loginFindings(login: LoginScope, ofSession: boolean | undefined): Finding[] {
@@ -55,7 +61,7 @@ function loginFindings(login: LoginScope, ofSession: boolean | undefined): Findi
     findings.push(ok("login", "one login serves all sessions of a process"));
   }
   if (ofSession === false) {
-    findings.push(fail("login", "another session of the same process is not logged in"));
+    findings.push(warn("login", "a login counts for one session only; the plugin logs in each of its own"));
   }
   return findings;
 }

@@ -150,6 +150,7 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
   else if (strcmp(name, "session-loss") == 0) made->session_loss = true;
   else if (strcmp(name, "logout") == 0) made->logout = true;
   else if (strcmp(name, "login-per-load") == 0) made->login_per_load = true;
+  else if (strcmp(name, "login-per-session") == 0) made->login_per_session = true;
   else if (strcmp(name, "token-removed") == 0) made->token_removed = true;
   else if (strcmp(name, "device-error") == 0) made->device_error = true;
   else if (strcmp(name, "store-at-load") == 0) made->store_at_load = true;

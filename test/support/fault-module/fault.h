@@ -62,7 +62,7 @@ struct control {
   char *count_file, *target, *pin_file, *session_file, *exclusive_file, *role_pin, *user_pin;
   CK_ULONG role_type;
   CK_RV role_rv;
-  bool session_loss, logout, login_per_load, token_removed, device_error, store_at_load, read_only_attributes, exact_reads, pin_silent, pin_keypad, gcm_own, ignore_ivs;
+  bool session_loss, logout, login_per_load, login_per_session, token_removed, device_error, store_at_load, read_only_attributes, exact_reads, pin_silent, pin_keypad, gcm_own, ignore_ivs;
   atomic_bool session_loss_done, logout_done, token_removed_done;
   CK_RV refuse_ro_sessions, fresh_ivs, exclusive_rv; /* CKR_OK when not set */
   CK_RV exact_reads_rv; /* CKR_OK: the length is not reported */
@@ -132,7 +132,7 @@ struct gcm_decrypt {
 struct session {
   CK_SESSION handle;
   CK_SLOT_ID slot;
-  bool lost;
+  bool lost, logged_in;
   struct gcm_encrypt encrypt;
   struct gcm_decrypt decrypt;
   CK_ULONG foreign_left; /* of the search in progress */
@@ -152,10 +152,10 @@ struct session *sessions_find(CK_SESSION handle);
 void sessions_lose(void);
 void sessions_logout(void);
 
-/* ---- login.c: a login for each load ---- */
+/* ---- login.c: a login for each load, or for each session ---- */
 
-/* Returns whether the load of this thread is logged out, so that it shows no private object. */
-bool login_is_missing(void);
+/* Returns whether the load of this thread, or the session, is logged out, so that it shows no private object. */
+bool login_is_missing(CK_SESSION session);
 void login_forget(void);
 /* Each turns the target's result into the result for this load. */
 CK_RV login_initialised(CK_RV rv);

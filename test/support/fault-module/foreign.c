@@ -38,7 +38,7 @@ CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, C
 /* They come before the target's own objects, so that a search for one object has to pass them. */
 CK_RV emulated_C_FindObjects(CK_SESSION session, CK_OBJECT *objects, CK_ULONG limit, CK_ULONG *count) {
   struct session *known = sessions_find(session);
-  if (login_is_missing()) return *count = 0, CKR_OK;
+  if (login_is_missing(session)) return *count = 0, CKR_OK;
   if (known == NULL || known->foreign_left == 0) return target->C_FindObjects(session, objects, limit, count);
   for (*count = 0; *count < limit && known->foreign_left > 0; known->foreign_left--)
     objects[(*count)++] = FIRST_FOREIGN + known->foreign_left - 1;

@@ -1,6 +1,6 @@
 /*
- * Roles, and a login that is valid for one load of the library, as with p11-kit-client: each thread that has loaded
- * this module is a separate application, although the target sees one process.
+ * Roles, and logins that are valid for less than the process: for one load of the library, as with p11-kit-client, where each
+ * thread that has loaded this module is a separate application; or for the one session that logged in.
  */
 #include "fault.h"
 
@@ -15,7 +15,11 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static CK_BYTE accepted[PIN_LIMIT];
 static CK_ULONG accepted_length;
 
-bool login_is_missing(void) { return control->login_per_load && !logged_in; }
+bool login_is_missing(CK_SESSION session) {
+  struct session *known = sessions_find(session);
+  if (control->login_per_session && known != NULL && !known->logged_in) return true;
+  return control->login_per_load && !logged_in;
+}
 
 void login_forget(void) { logged_in = false; }
 
@@ -42,7 +46,7 @@ CK_RV login_of_load(CK_RV rv, const CK_BYTE *pin, CK_ULONG length) {
 
 CK_RV emulated_C_GetSessionInfo(CK_SESSION session, CK_SESSION_INFO *info) {
   CK_RV rv = target->C_GetSessionInfo(session, info);
-  if (rv == CKR_OK && login_is_missing() && (info->state == CKS_RO_USER || info->state == CKS_RW_USER))
+  if (rv == CKR_OK && login_is_missing(session) && (info->state == CKS_RO_USER || info->state == CKS_RW_USER))
     info->state--;
   return rv;
 }
@@ -60,7 +64,7 @@ static atomic_bool limited;
 
 CK_RV role_check(void) { return control->role_pin != NULL && limited ? control->role_rv : CKR_OK; }
 
-CK_RV emulated_C_Login(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length) {
+static CK_RV login_in_role(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length) {
   if (control->role_pin == NULL) return login_as(session, user, pin, length);
   bool is_role = user == control->role_type && length == strlen(control->role_pin) &&
                  memcmp(pin, control->role_pin, length) == 0;
@@ -68,5 +72,12 @@ CK_RV emulated_C_Login(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG
   CK_BYTE *real = is_role ? (CK_BYTE *)control->user_pin : pin;
   CK_RV rv = login_as(session, is_role ? CKU_USER : user, real, is_role ? strlen(control->user_pin) : length);
   if (rv == CKR_OK) limited = is_role;
+  return rv;
+}
+
+CK_RV emulated_C_Login(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length) {
+  CK_RV rv = login_in_role(session, user, pin, length);
+  struct session *known = sessions_find(session);
+  if (known != NULL && (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)) known->logged_in = true;
   return rv;
 }

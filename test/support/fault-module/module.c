@@ -56,7 +56,7 @@ static CK_RV check_session(CK_SESSION handle) {
 
 static CK_RV check_mechanism(enum function function, CK_SESSION handle, const CK_MECHANISM *mechanism) {
   CK_RV rv = check_session(handle);
-  if (rv == CKR_OK && login_is_missing()) rv = CKR_USER_NOT_LOGGED_IN;
+  if (rv == CKR_OK && login_is_missing(handle)) rv = CKR_USER_NOT_LOGGED_IN;
   if (rv != CKR_OK || mechanism == NULL) return rv;
   if (mechanism_hidden(mechanism->type) || list_has(&control->refuse_mechanism, mechanism->type))
     return CKR_MECHANISM_INVALID;
