@@ -1,5 +1,5 @@
-// Where kube-apiserver serves the objects to delete, and whether it serves this etcd, can delete what it cannot read, and
-// permits it: found out before the operator is asked.
+// Finds the API paths of the objects to delete. Before the operator is asked, checks that kube-apiserver serves this etcd,
+// supports the deletion of unreadable objects, and permits it.
 import { KmsError } from "../../errors.js";
 import { collectionPath, type ApiResources } from "../../etcd/api-resources.js";
 import type { KubeApi } from "../../etcd/kube-api.js";

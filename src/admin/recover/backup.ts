@@ -7,7 +7,7 @@ import type { Operator } from "../operator.js";
 export interface Backup {
   readonly file: string;
   readonly sha256: string;
-  /** When the file was written last, ISO 8601. */
+  /** When the file was last written, ISO 8601. */
   readonly writtenAt: string;
   readonly revision: number;
 }
@@ -23,7 +23,7 @@ export interface BackupDemand {
 const CLOCK_ERROR_MS = 5 * 60_000;
 
 /**
- * Requires a snapshot whose hash is correct, that is young enough and contains every object at its present revision.
+ * Requires a snapshot whose hash is correct, which is recent enough and contains every object at its present revision.
  * @throws KmsError CONFIG_INVALID
  */
 export async function requireBackup(
@@ -56,7 +56,7 @@ export async function requireBackup(
   });
 }
 
-/** Requires that a backup is young enough. @throws KmsError CONFIG_INVALID */
+/** Requires that a backup is recent enough. @throws KmsError CONFIG_INVALID */
 export function requireAge({ file, maxAgeMs }: BackupDemand, writtenAt: number): void {
   const ageMs = Date.now() - writtenAt;
   if (ageMs < -CLOCK_ERROR_MS) {

@@ -1,5 +1,5 @@
-// Which unreadable objects a deletion may concern, and why the others are kept. An object is deletable only if the answer of a
-// working key shows that it is damaged, or if the operator states for its key_id that the KEK is lost.
+// Decides which unreadable objects may be deleted, and why the others are kept. An object may be deleted only if a working KEK
+// refuses it, which shows that it is damaged, or if the operator declares the KEK with its key_id lost.
 import type { AskedNode, Finding, Found } from "./find-unreadable.js";
 
 export interface Selection {

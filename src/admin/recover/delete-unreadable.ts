@@ -1,6 +1,6 @@
-// Deletes unreadable objects through kube-apiserver, one by one. What was decided before the operator confirmed is decided
-// again after it, and each object once more immediately before its deletion (deletion-work.ts). Can be run again after an
-// interruption: what is gone is gone.
+// Deletes unreadable objects through kube-apiserver, one by one. Every check made before the operator confirms is repeated
+// afterwards, and each object is checked once more immediately before its deletion (deletion-work.ts). An interrupted run can
+// be repeated: it skips the objects that are gone.
 import { KmsError } from "../../errors.js";
 import { ApiResources } from "../../etcd/api-resources.js";
 import { untilInterrupted } from "../interrupts.js";
@@ -17,7 +17,7 @@ import { requireProven } from "./recheck.js";
 import { newRunId } from "./run-record.js";
 
 /**
- * Deletes what may be deleted of the unreadable objects that were found.
+ * Deletes those of the unreadable objects that may be deleted.
  * @throws KmsError before anything is deleted; later failures are in the result
  */
 export async function deleteFound(
@@ -54,8 +54,8 @@ export async function deleteFound(
 }
 
 /**
- * Does the work and waits for the LIST of what it returns. An interrupt ends both, and is a failure if a resource cannot be
- * listed then.
+ * Deletes the objects, then waits until kube-apiserver can list their resources. An interrupt ends both; it counts as a
+ * failure if a resource cannot be listed by then.
  */
 async function toItsEnd(
   operator: Operator,
@@ -74,7 +74,7 @@ async function toItsEnd(
   });
 }
 
-/** Requires what a deletion needs beside the objects, and asks. What was decided before the question is decided again. */
+/** Makes the checks that do not concern single objects, asks the operator, and repeats the checks after the answer. */
 async function confirmed(
   addressed: readonly Addressed[],
   ports: DeletionPorts,
@@ -103,7 +103,7 @@ function keptResult({ finding: { key, modRevision }, why }: Kept): DeletionResul
   return { key, modRevision, outcome: "kept", reason: why };
 }
 
-/** Many unreadable objects are rarely damaged one by one: more often a KEK is missing. */
+/** Many unreadable objects are rarely all damaged; more often a KEK is missing. */
 function requireFew({ unreadable, findings }: Found, chosen: number, limit: number): void {
   if (unreadable > findings.length) {
     throw new KmsError(

@@ -1,5 +1,5 @@
-// Deletes the chosen objects, each after it has been looked at once more. The audit log has the intent before each deletion, and
-// the outcome that etcd shows afterwards.
+// Deletes the chosen objects, and checks each of them once more immediately before. Writes to the audit log the intent before
+// each deletion and, afterwards, the outcome that etcd shows.
 import { KmsError } from "../../errors.js";
 import { askApi, deleteUnreadable } from "../../etcd/unsafe-delete.js";
 import type { ApprovalDetails } from "../approval-check.js";
@@ -30,7 +30,7 @@ export class Work {
     this.#details = { ...details, backup: backup.sha256 };
   }
 
-  /** Handles the objects in their order, until all are handled, one fails in a way that concerns all, or an interrupt. */
+  /** Handles the objects in order; stops early at an interrupt, or at an error that concerns all of them. */
   async run(chosen: readonly Addressed[], signal: AbortSignal): Promise<void> {
     const progress = this.#ports.operator.startProgress("objects", chosen.length);
     try {
@@ -65,7 +65,7 @@ export class Work {
     return this.#deleteRecorded(now.object, path);
   }
 
-  /** Records the intent, deletes, looks at etcd, and records the outcome. */
+  /** Records the intent, deletes, reads from etcd what became of the object, and records that outcome. */
   async #deleteRecorded(
     { key, modRevision, cause, keyId }: Pick<Finding, "key" | "modRevision" | "keyId"> & { cause: string },
     path: string,
@@ -107,7 +107,7 @@ export class Work {
   }
 }
 
-/** Says in the error what the run has done before it, and how to go on. */
+/** Adds to the error what the run had done by then, and how to continue. */
 function endedEarly(error: KmsError, results: readonly DeletionResult[], all: number): KmsError {
   const deleted = results.filter(({ outcome }) => outcome === "deleted").length;
   const done = `deleted before that: ${deleted} of ${all} ${all === 1 ? "object" : "objects"}`;

@@ -1,4 +1,4 @@
-// What a deletion of unreadable objects is given, and what it returns.
+// The input of a deletion of unreadable objects, and its result.
 import type { KmsError } from "../../errors.js";
 import type { KubeApi } from "../../etcd/kube-api.js";
 import type { EtcdStore } from "../../etcd/store.js";
@@ -16,7 +16,7 @@ export interface DeletionResult {
   readonly key: string;
   readonly modRevision: number;
   readonly outcome: (typeof OUTCOMES)[number];
-  /** Null for what is deleted, or gone without a record. */
+  /** Null if the object was deleted, or is gone and no record says why. */
   readonly reason: string | null;
 }
 
@@ -49,7 +49,7 @@ export interface Deletion {
   readonly failure: KmsError | undefined;
 }
 
-/** Where the objects are and what decrypts them. */
+/** The store of the objects and the tokens that decrypt them. */
 export interface DeletionPorts extends RecheckPorts {
   readonly store: EtcdStore;
   readonly prefix: string;

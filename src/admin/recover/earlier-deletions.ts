@@ -1,5 +1,6 @@
-// What became of objects that are no longer unreadable and that an earlier run was to delete: those of --only or, without it, those
-// that the audit log names. A repeated run reports them, and checks that their resources can be listed.
+// Finds out what became of the objects that an earlier run set out to delete and that are no longer unreadable: those that
+// --only lists or, without it, those that the audit log names. A repeated run reports them, and checks that their resources
+// can be listed.
 import type { Settings } from "../../config/settings.js";
 import type { ObjectStore } from "../../etcd/store.js";
 import type { Operator } from "../operator.js";
@@ -11,7 +12,7 @@ export interface Earlier {
   readonly key: string;
   readonly modRevision: number;
   readonly outcome: "gone" | "changed";
-  /** Null for what is gone, if nothing is known about its end. */
+  /** Null if the object is gone and nothing says how. */
   readonly reason: string | null;
 }
 
@@ -67,7 +68,7 @@ async function settledListed(
   return settled;
 }
 
-/** An object that was created again since is nobody's concern any more. */
+/** An object that has been created again since then is not reported. */
 async function goneRecorded(
   recorded: readonly RecordedDeletion[],
   store: EarlierPorts["store"],

@@ -13,12 +13,12 @@ import { StoredSeeds } from "./stored-seeds.js";
 import { verifyWith } from "../verify-stored.js";
 import { withProviderOn } from "../with-provider.js";
 
-/** The causes of a verification, and two that only nodes can tell. */
+/** The causes that a verification reports, and two that only nodes can know. */
 export const FINDING_CAUSES = [
   "unknown-key-id",
   /** A node used this KEK, and no token holds it any more. */
   "kek-missing",
-  /** A node holds the KEK, the tokens of this command do not. */
+  /** A node holds the KEK, but the tokens of this command do not. */
   "known-elsewhere",
   "damaged",
   "envelope",
@@ -29,7 +29,7 @@ export interface Finding extends Omit<UnreadableObject, "cause"> {
   readonly cause: (typeof FINDING_CAUSES)[number];
 }
 
-/** A node, and why it does not answer; null if it does. */
+/** A node, and why it does not answer; the reason is null if it answers. */
 export interface AskedNode {
   readonly url: string;
   readonly error: string | null;
@@ -54,7 +54,7 @@ export const MAX_LISTED = 10_000;
 /**
  * Decrypts every object of a store with the tokens, and lists what cannot be decrypted.
  * @param nodes are asked only if a key_id is unknown
- * @throws KmsError if etcd or every token is away; KEY_MISSING if no token holds a KEK, so that nothing can be said
+ * @throws KmsError if etcd or every token is away; KEY_MISSING if no token holds a KEK: then no failure shows damage
  */
 export async function findUnreadable(
   store: ObjectStore,
@@ -102,7 +102,7 @@ function requireSomeKek(tokens: readonly Token[]): void {
   );
 }
 
-/** Returns the object, as unproven if its KEK fails its proof: a key that does not work decrypts nothing. */
+/** Returns the finding; its cause is `unproven` if the KEK fails its proof, since a broken key decrypts nothing. */
 export function withProof(object: UnreadableObject, failed: ReadonlyMap<string, string>): UnreadableObject {
   const reason = object.keyId === null ? undefined : failed.get(object.keyId);
   return object.cause === "damaged" && reason !== undefined
@@ -127,7 +127,7 @@ export async function askNodes(nodes: readonly URL[]): Promise<Answer[]> {
   );
 }
 
-/** Returns the finding with what tokens and nodes know about an unknown key_id. */
+/** Adds to a finding what tokens and nodes know about its unknown key_id. */
 export function withKnowledge(
   object: UnreadableObject,
   tokens: readonly Token[],

@@ -1,4 +1,4 @@
-// Whether kube-apiserver lists the resources again of which objects were deleted, now or by an earlier run.
+// Checks that kube-apiserver can list the resources again from which this run or an earlier one deleted objects.
 import { collectionPath, type ApiResources } from "../../etcd/api-resources.js";
 import type { KubeApi } from "../../etcd/kube-api.js";
 import { waitForList } from "../../etcd/list-check.js";
@@ -16,8 +16,8 @@ export interface ListResult {
 const LIST_LIMIT_MS = 60_000;
 
 /**
- * Waits until every resource can be listed, or an interrupt. After one that cannot be listed in time, each of the others is tried
- * once. Never throws.
+ * Waits until every resource can be listed, or until an interrupt. Once one resource has used up the time, tries each of the
+ * others only once. Never throws.
  * @param collections their paths, by resource
  */
 export async function listAgain(

@@ -1,5 +1,5 @@
-// Reads a list of unreadable objects, the JSON output of `etcd recover`, which people review or approve before what it lists is
-// deleted. Others may have written the file.
+// Reads a list of unreadable objects: the JSON output of `etcd recover`, which people review or approve before the listed
+// objects are deleted. The file is not trusted, since others may have written it.
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { KmsError } from "../../errors.js";

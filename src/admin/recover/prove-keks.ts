@@ -1,5 +1,5 @@
-// Proves every KEK on every token, for commands that conclude something from a decryption that failed: by a round trip, or, if
-// it may only decrypt, by a stored seed.
+// Proves every KEK on every token, for commands that draw conclusions from a failed decryption. The proof is a round trip or,
+// for a KEK that may only decrypt, the decryption of a stored seed.
 import { schedulePolicy } from "../../compose/provider.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";

@@ -1,4 +1,4 @@
-// Looks at one object of etcd again, immediately before it would be deleted: with the tokens as they are now.
+// Checks one object in etcd again, with freshly proven KEKs, immediately before it is deleted.
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { ObjectStore } from "../../etcd/store.js";
@@ -10,7 +10,7 @@ import { withProviderOn } from "../with-provider.js";
 import { proveKeks, requireNoFailure, type UnprovenKek } from "./prove-keks.js";
 import type { StoredSeeds } from "./stored-seeds.js";
 
-/** What decrypts the objects, and the seeds that prove it. */
+/** The tokens that decrypt the objects, and the seeds that prove their KEKs. */
 export interface RecheckPorts {
   readonly tokens: readonly Token[];
   readonly seeds: StoredSeeds;

@@ -1,5 +1,5 @@
-// What interrupted runs of `etcd recover --delete` began to delete, from the audit log of this node. A run that was killed has shown
-// its results to nobody; without --only, the log is all that names its objects.
+// Reads from this node's audit log what interrupted runs of `etcd recover --delete` began to delete. A killed run has printed
+// no results; without --only, only the log names its objects.
 import { existsSync } from "node:fs";
 import type { AuditLine } from "../../audit/line.js";
 import { readRecentLines } from "../../audit/recent-lines.js";
@@ -9,7 +9,7 @@ import { normalPrefix } from "../../etcd/storage-key.js";
 import { fileError } from "../../files/file-error.js";
 import type { Operator } from "../operator.js";
 
-/** As the audit log has it. */
+/** As in the audit log. */
 export const OPERATION = "etcd recover";
 /** The outcome of a run that came to its end, after which every resource could be listed. */
 export const DONE = "ok";
@@ -55,7 +55,7 @@ export async function recordedDeletions(
   return open.deletions();
 }
 
-/** The deletions of runs of which no end has been read. */
+/** The deletions of runs whose end has not been read. */
 class OpenDeletions {
   readonly #prefix: string;
   readonly #since: number;

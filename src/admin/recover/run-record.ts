@@ -1,6 +1,6 @@
-// What one run of `etcd recover --delete` leaves in the audit log. Every line of it has the run's id; the last one says how it
-// ended, and is written when the operator has been shown the results. Without it, or with another outcome than "ok", the run was
-// interrupted, and what it deleted counts for the run that repeats it.
+// What one run of `etcd recover --delete` writes to the audit log. Every line contains the run's id. The last line says how the
+// run ended, and is written after the results have been printed. A run whose last line is missing, or has another outcome
+// than "ok", was interrupted: the run that repeats it reports what it deleted.
 import { randomBytes } from "node:crypto";
 import type { Settings } from "../../config/settings.js";
 import { recordOperatorEvents } from "../operator-audit.js";
@@ -31,7 +31,7 @@ export async function recordRunEnd(
     ...{ deleted, gone: results.filter((one) => one.outcome === GONE).length, left },
     ...(backup !== null && { backup: backup.sha256 }),
   };
-  // Together with the end: a run that does not come to it leaves them to the next one.
+  // Written together with the end of the run: if this run is interrupted too, the next one reports them.
   const taken = outcome === DONE ? gone : [];
   await recordOperatorEvents(settings, operator, [
     ...taken.map(({ key, modRevision }) => ({

@@ -1,5 +1,5 @@
-// What stored objects show of KEKs while they are verified: which key_ids they name, and for each a DEK seed that a token has
-// decrypted. With it, a KEK is proven that may only decrypt.
+// Collects, while stored objects are verified, the key_ids that they name and for each of them a DEK seed that a token has
+// decrypted. Such a seed proves a KEK that may only decrypt.
 import { copyOf, type SeedOutcome, type SeedQuestion } from "../../etcd/seeds.js";
 import { hasKeyId, mayBeNamed, mayHaveHadKeyId } from "../../hsm/key-id.js";
 import type { KekRecord } from "../../hsm/port.js";
@@ -14,7 +14,7 @@ export class StoredSeeds {
   readonly #decrypted = new Map<string, SeedQuestion>();
   #isComplete = true;
 
-  /** Notes a seed that an object has, and whether a token has decrypted it. */
+  /** Notes the seed of an object, and whether a token has decrypted it. */
   add(question: SeedQuestion, outcome: SeedOutcome): void {
     const { keyId } = question;
     if (this.#named.size >= MAX_KEY_IDS && !this.#named.has(keyId)) this.#isComplete = false;
