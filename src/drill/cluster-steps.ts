@@ -7,7 +7,7 @@ import { startPrivateEtcd, type PrivateEtcd } from "./private-etcd.js";
 import { startPrivatePlugin, type PrivatePlugin } from "./private-plugin.js";
 import type { DrillOptions, Stage } from "./stage.js";
 
-/** An API server becomes ready only if it can read every object that it caches, so that a long wait is in vain, in ms. */
+/** An API server that cannot read all objects that it caches never becomes ready, so waiting longer is useless. In ms. */
 const UNREADABLE_MS = 60_000;
 
 /** Rehearses the steps from "etcd" on. Never throws. */

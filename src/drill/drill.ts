@@ -1,6 +1,6 @@
 // Rehearses disaster recovery on a copy: a snapshot and a restored token or a clone, then a private etcd, plugin and API server
-// where their programs are available. Knows no terminal. Nothing of the live cluster is opened (live.ts), and everything private
-// is gone when it ends.
+// where their programs are available. Knows no terminal. It opens nothing of the live cluster (live.ts), and removes everything
+// private when it ends.
 import { statSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
@@ -24,7 +24,7 @@ import { countSnapshot, openedTokens, verifyAll, type SnapshotContent } from "./
 
 export interface DrillResult {
   readonly report: DrillReport;
-  /** Why a step could not run to its end. */
+  /** Why a step did not finish. */
   readonly error: KmsError | undefined;
 }
 
@@ -64,7 +64,7 @@ function snapshotFile(file: string): Facts["snapshot"] {
   }
 }
 
-/** Returns why the tokens could not be compared unless it is because the drill may not use them, which is thrown. */
+/** Returns why the tokens could not be compared. @throws KmsError if the drill may not use them */
 async function comparedTokens(options: DrillOptions): Promise<ComparedTokens | KmsError> {
   const { configured, live, allowsLiveToken, operator } = options;
   try {

@@ -1,4 +1,4 @@
-// The entry of the process that asks the private API server: it waits until that is ready and lists every object of the
+// The entry of the process that waits until the private API server is ready, and then lists every object of the
 // encrypted resources, page by page. A process of its own, since only that can enter the API server's network namespace. It asks
 // for metadata only: the API server decrypts every object for it, but sends no secret.
 //

@@ -1,4 +1,4 @@
-// What the process that lists the private API server's objects is asked, and how it answers. Starts it.
+// Starts the process that lists the private API server's objects. Defines its request and its answers.
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Usage } from "../etcd/census-row.js";
@@ -77,7 +77,7 @@ export function startListing(
 export interface Listable {
   /** Resources with an object under KMS v2, and no object that another provider or nobody can open. */
   readonly resources: readonly Pick<Listed, "resource" | "expected">[];
-  /** Those that have one under another provider, whose keys the drill does not have. */
+  /** Resources with an object under another provider, whose keys the drill does not have. */
   readonly left: readonly string[];
   /** The names of the providers in kube-apiserver's EncryptionConfiguration. */
   readonly providers: readonly string[];

@@ -1,5 +1,5 @@
 // Keeps a drill away from the live cluster: compares its configuration with that of the live plugin on this machine, path by
-// path and token by token, before anything is opened. Tokens are described without a login, which costs no PIN attempt.
+// path and token by token, before anything is opened. Describes tokens without a login, so that no PIN attempt is spent.
 import { realpathSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname, join, resolve, sep } from "node:path";
@@ -77,7 +77,7 @@ function isWithin(place: string, folder: string): boolean {
   return place === folder || place.startsWith(folder + sep);
 }
 
-/** Returns the path without links; of a path that does not exist yet, as much as exists is resolved. */
+/** Returns the path with its links resolved, as far as the path exists. */
 function realPath(path: string): string {
   const whole = resolve(path);
   try {

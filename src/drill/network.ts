@@ -1,5 +1,5 @@
-// Where the private API server listens: in a network namespace of its own, from which nothing leads out, if this user may make
-// one; otherwise on a loopback port that was free. etcd listens on unix sockets in either case.
+// Where the private API server listens: in a network namespace without a way out, if this user may make one; otherwise on a
+// free loopback port. etcd listens on unix sockets in either case.
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { bareEnvironment, type ProcessGroup } from "./private-process.js";

@@ -1,5 +1,5 @@
-// What a drill could not prove that a restored cluster can read, by resource and with the reason: objects that another provider
-// encrypted, before or after KMS v2 was configured, and objects under a KEK that no token of the drill holds.
+// The objects of which a drill could not prove that a restored cluster can read them, by resource and reason: objects that
+// another provider encrypted, and objects under a KEK that no token of the drill holds.
 import type { Usage } from "../etcd/census-row.js";
 import type { DrillReport } from "../evidence/drill-report.js";
 
@@ -10,7 +10,7 @@ const OTHER_PROVIDER =
 const IN_CLEAR =
   "they are stored in clear, so that no key protects them, while others of the resource are encrypted";
 
-/** Returns it in the order of the resources. @param keks those that the snapshot needs */
+/** Returns the unproven objects in the order of the resources. @param keks those that the snapshot needs */
 export function notProven(usages: readonly Usage[], keks: DrillReport["keks"]): NotProven[] {
   const missing = new Set(keks.filter(({ found }) => !found).map(({ keyId }) => keyId));
   const encrypted = new Set(

@@ -16,7 +16,7 @@ const OBJECT_MS = 20;
 const LISTING_MS = 120_000;
 const TAKEN = "address already in use";
 const TRIES = 3;
-/** They call addresses in the snapshot, or refuse what the API server itself writes when it starts. */
+/** These call addresses in the snapshot, or refuse what the API server itself writes when it starts. */
 const WITHOUT = ["MutatingAdmissionWebhook", "ValidatingAdmissionWebhook", "ValidatingAdmissionPolicy"];
 
 export interface ApiserverPlace {
@@ -162,7 +162,7 @@ function encryptionConfiguration({ resources, providers }: Listable, socket: str
   };
 }
 
-/** Leads whatever is for the cluster's network, or for webhooks, to a socket that does not exist. */
+/** Sends connections to the cluster's network and to webhooks to a socket that does not exist. */
 function egressConfiguration(nowhere: string): object {
   const connection = { proxyProtocol: "HTTPConnect", transport: { uds: { udsName: nowhere } } };
   return {

@@ -99,7 +99,7 @@ function etcdArguments(folder: string): string[] {
     `--data-dir=${join(folder, "data")}`,
     `--listen-client-urls=unix://${CLIENTS}`,
     `--listen-peer-urls=unix://${PEERS}`,
-    // What etcd tells others, of whom there are none.
+    // The address that etcd announces to other members, of which there are none.
     "--advertise-client-urls=http://localhost:2379",
     "--enable-grpc-gateway=false",
     `--quota-backend-bytes=${QUOTA_BYTES}`,

@@ -1,5 +1,5 @@
-// The folder with everything private of one drill: readable for its owner only, and removed at the end. A lock shows whether
-// its drill still runs, so that the next one removes what a killed one has left.
+// The folder for all private files of one drill: only its owner can read it, and the drill removes it at the end. A lock
+// shows whether its drill still runs, so that the next drill removes what a killed one has left.
 import { chmodSync, lstatSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { fileError } from "../files/file-error.js";
 import { takeProcessLock, type HeldLock } from "../files/process-lock.js";
 
 const NAME = "kms-pkcs11-drill-";
-/** Of a folder whose lock is not taken yet: no other drill removes it. */
+/** Begins the name of a folder whose lock is not taken yet, which no other drill removes. */
 const DRAFT = "kms-pkcs11-new-drill-";
 /** A draft that is older belongs to a drill that was killed. */
 const DRAFT_MS = 60_000;
@@ -59,7 +59,7 @@ export class PrivateFolder {
   }
 }
 
-/** Writes a file that its owner only may read. @throws NodeJS.ErrnoException that names it, also if the disk is full */
+/** Writes a file that only its owner can read. @throws NodeJS.ErrnoException that names it, also if the disk is full */
 export function writePrivate(path: string, content: string): void {
   try {
     writeFileSync(path, content, { mode: 0o600 });

@@ -150,7 +150,7 @@ function moduleOf({ modulePath, moduleEntry, moduleParameters }: TokenSettings):
 const socketIn = (folder: string): string => join(folder, "kms.sock");
 const unlockIn = (folder: string, at: number): string => join(folder, `unlock-${at}.sock`);
 
-/** Everything is tried until the time is over: on a busy machine a single request may be late without any fault. */
+/** Repeats every failed step until the time is over: on a busy machine, a single request may be late without a fault. */
 async function unlockAndTry(
   child: PrivateProcess,
   { settings, sendPin }: PluginPlace,

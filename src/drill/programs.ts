@@ -14,7 +14,7 @@ export type Program = DrillReport["programs"][number];
 /** The programs that were found. */
 export type Programs = { readonly [Name in keyof typeof PROGRAMS]?: Program };
 
-/** Where the operator says that they are. */
+/** The paths that the operator gave. */
 export type ProgramPaths = { readonly [Name in keyof typeof PROGRAMS]?: string | undefined };
 
 const VERSION_MS = 20_000;

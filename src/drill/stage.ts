@@ -1,4 +1,4 @@
-// What the steps of a drill share: what was asked for, where they run, and what they have found.
+// What all steps of a drill use: the operator's order, the place where they run, and their findings.
 import type { Operator } from "../admin/operator.js";
 import type { Verified } from "../admin/verify-stored.js";
 import type { Settings } from "../config/settings.js";
@@ -47,7 +47,7 @@ export interface Stage {
   readonly processes: ProcessGroup;
   readonly folder: PrivateFolder;
   readonly programs: Programs;
-  /** Those with which tokens are opened. */
+  /** The settings with which the tokens are opened. */
   readonly settings: Settings;
   readonly facts: Facts;
 }

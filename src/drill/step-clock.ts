@@ -6,7 +6,7 @@ import { fileError } from "../files/file-error.js";
 
 type StepResult = DrillReport["steps"][number];
 
-/** What a step that ran to its end found. */
+/** The finding of a step that finished. */
 export interface Found {
   readonly detail: string;
   /** Something could not be read. */
@@ -27,7 +27,7 @@ export class StepClock {
   }
 
   /**
-   * The error of the first step that could not run to its end; undefined if an earlier one found something amiss, of which
+   * The error of the first step that did not finish; undefined if an earlier one found something amiss, of which
    * the error may be the consequence.
    */
   get error(): KmsError | undefined {
@@ -39,12 +39,12 @@ export class StepClock {
     return DRILL_STEPS.map((step) => this.#done.get(step) ?? notRehearsed(step, "an earlier step failed"));
   }
 
-  /** Whether a step ran to its end and found nothing amiss. */
+  /** Whether a step finished and found no fault. */
   passed(step: DrillStep): boolean {
     return this.#done.get(step)?.outcome === "passed";
   }
 
-  /** Notes why a step is not rehearsed. */
+  /** Records why a step is not rehearsed. */
   skip(step: DrillStep, why: string): void {
     this.#done.set(step, notRehearsed(step, why));
   }

@@ -1,5 +1,5 @@
-// The steps of a drill with snapshot and token alone: what the snapshot holds, whether the token opens, and whether every object
-// can be decrypted. The step "keks" is in prove-keks.ts.
+// The steps of a drill that need only the snapshot and the token: they count what the snapshot holds, open the token, and
+// decrypt every object. The step "keks" is in prove-keks.ts.
 import type { Token } from "../admin/command-tokens.js";
 import { withCountProgress, type EtcdSource } from "../admin/etcd-source.js";
 import type { Operator } from "../admin/operator.js";
