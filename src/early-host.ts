@@ -2,6 +2,7 @@
 // configuration, which takes as long as the token host takes to load its own: it makes no PKCS#11 call until the plugin
 // names the library to load.
 import { spawn, type ChildProcess } from "node:child_process";
+import { readFileSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 /** The compiled entry file of the token host. */
@@ -33,8 +34,13 @@ const EARLY_LANES = 16;
 /** What systemd and tracing give the plugin alone: a collector's headers may hold its password. */
 const OF_THE_PLUGIN = /^(?:NOTIFY_SOCKET|WATCHDOG_USEC|WATCHDOG_PID|OTEL_.*)$/u;
 
-/** Names of variables that may hold a PIN. With another name, the process ends when the configuration is known. */
-const MAY_BE_PIN = /pin|pass|secret/iu;
+/** Where the configuration may be, besides the command line: as in config/location.ts, which takes time to load. */
+const CONFIGURATION_VARIABLE = "KMS_PKCS11_CONFIG";
+const DEFAULT_CONFIGURATION = "/etc/kms-pkcs11/config.yaml";
+const CONFIG_FLAG = /^(?:--config=|-c)/u;
+const URI = /^(?:--[a-z-]+=)?pkcs11:/iu;
+/** A larger configuration is not searched for the names of variables. */
+const MAX_CONFIGURATION_BYTES = 1 << 20;
 
 interface EarlyHost {
   readonly child: ChildProcess;
@@ -57,10 +63,13 @@ export function spawnHostProgram({ entry, args, env, lanes }: HostProgram): Chil
   });
 }
 
-/** Spawns the plugin's first token host before the configuration is known, unless the environment may hold a PIN. */
-export function spawnEarlyHost(): void {
+/**
+ * Spawns the plugin's first token host before the configuration is known, unless a variable may hold a PIN.
+ * @param words the command line, which may name a configuration
+ */
+export function spawnEarlyHost(words: readonly string[], defaultPath = DEFAULT_CONFIGURATION): void {
   const env = environmentOfHosts(process.env);
-  if (Object.keys(env).some((name) => MAY_BE_PIN.test(name))) return;
+  if (mayHoldPin(Object.keys(env), [...words, env[CONFIGURATION_VARIABLE] ?? "", defaultPath])) return;
   const program = { entry: TOKEN_HOST_ENTRY, args: [], env, lanes: EARLY_LANES };
   try {
     const child = spawnHostProgram(program);
@@ -72,6 +81,38 @@ export function spawnEarlyHost(): void {
   } catch {
     // As above.
   }
+}
+
+/** Returns whether the command line, or a file that it or the environment names, contains the name of a variable. */
+function mayHoldPin(variables: readonly string[], words: readonly string[]): boolean {
+  const uris = words.filter((word) => URI.test(word));
+  const files = words
+    .filter((word) => !URI.test(word))
+    .flatMap((word) => [word, word.replace(CONFIG_FLAG, "")]);
+  try {
+    const texts = [...uris, ...[...new Set(files)].flatMap(textOf)];
+    // A name may be written with the escapes of a URI, which are resolved here, or those of YAML, which are not.
+    const named = new Set(
+      texts.flatMap((text) => [text, unescaped(text)]).flatMap((text) => text.match(/\w+/gu)),
+    );
+    return texts.some((text) => text.includes("\\")) || variables.some((name) => named.has(name));
+  } catch {
+    // What cannot be read is reported by whoever reads the configuration.
+    return true;
+  }
+}
+
+function unescaped(uri: string): string {
+  return uri.replace(/%([\da-f]{2})/giu, (_escape, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
+}
+
+function textOf(path: string): string[] {
+  const file = path === "" ? undefined : statSync(path, { throwIfNoEntry: false });
+  if (file === undefined) return [];
+  if (!file.isFile() || file.size > MAX_CONFIGURATION_BYTES) throw new Error("not a configuration");
+  return [readFileSync(path, "utf8")];
 }
 
 /**

@@ -22,7 +22,7 @@ else fail(tooLow);
 async function runProgram(): Promise<void> {
   // Other commands end soon, and those that read much data are slower with these limits.
   if (process.argv[2] === "serve") {
-    if (!process.argv.some((arg) => arg === "--help" || arg === "-h")) spawnEarlyHost();
+    if (!process.argv.some((arg) => arg === "--help" || arg === "-h")) spawnEarlyHost(process.argv.slice(3));
     limitYoungGarbage();
     returnUnusedMemoryRegularly();
   }

@@ -2,10 +2,13 @@
 // environment for it.
 
 import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
-import { afterEach, expect, it, vi } from "vitest";
+import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 
+import { CONFIGURATION_VARIABLE, DEFAULT_CONFIGURATION } from "../src/config/location.js";
 import {
   discardEarlyHost,
   environmentOfHosts,
@@ -36,7 +39,7 @@ afterEach(() => {
 });
 
 it("the early token host is taken once, and later ones are spawned", () => {
-  spawnEarlyHost();
+  spawnEarlyHost([]);
   const child = takeEarlyHost(wanted());
   expect(hosts()).toContain(child?.pid);
   expect(takeEarlyHost(wanted())).toBeUndefined();
@@ -44,7 +47,7 @@ it("the early token host is taken once, and later ones are spawned", () => {
 });
 
 it("an early token host serves a configuration with fewer sessions", () => {
-  spawnEarlyHost();
+  spawnEarlyHost([]);
   const child = takeEarlyHost({ ...wanted(), lanes: 1 });
   expect(child?.stdio).toHaveLength(3 + 16);
   child?.kill("SIGKILL");
@@ -57,22 +60,62 @@ it.each([
   ["another program", { entry: "/nowhere/main.js" }],
 ])("an early token host ends if the configuration differs by %s", async (_what, change) => {
   const before = hosts();
-  spawnEarlyHost();
+  spawnEarlyHost([]);
   const spawned = hosts().filter((pid) => !before.includes(pid));
   expect(spawned).toHaveLength(1);
   expect(takeEarlyHost({ ...wanted(), ...change })).toBeUndefined();
   await waitFor(() => !hosts().some((pid) => spawned.includes(pid)));
 });
 
-it.each(["KMS_PIN", "HSM_PASSWORD", "CLIENT_SECRET"])(
-  "no token host is spawned early if %s is in the environment",
-  (name) => {
-    vi.stubEnv(name, "1234");
-    const before = hosts();
-    spawnEarlyHost();
-    expect(hosts()).toEqual(before);
-  },
-);
+describe("a variable that may hold a PIN", () => {
+  const folder = mkdtempSync(join(tmpdir(), "early-host-"));
+  const file = join(folder, "config.yaml");
+  afterAll(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  const isSpawned = (...words: string[]): boolean => {
+    const before = hosts().length;
+    spawnEarlyHost(words, "/nowhere");
+    return hosts().length > before;
+  };
+
+  it.each([
+    ["the setting pin", "pin: { env: HSM_CODE }"],
+    ["a URI", "keys: { uri: 'pkcs11:token=t?pin-source=env:HSM_CODE' }"],
+    ["a URI with escapes", "keys: { uri: 'pkcs11:token=t?pin-source=env%3aHSM_%43ODE' }"],
+    ["a text with escapes of YAML", 'pin: { env: "HSM_C\\x4fDE" }'],
+  ])("no token host is spawned early if the configuration names a variable in %s", (_where, text) => {
+    vi.stubEnv("HSM_CODE", "1234");
+    writeFileSync(file, text);
+    expect(isSpawned("--config", file)).toBe(false);
+    expect(isSpawned(`--config=${file}`)).toBe(false);
+    expect(isSpawned(`-c${file}`)).toBe(false);
+    vi.stubEnv("KMS_PKCS11_CONFIG", file);
+    expect(isSpawned()).toBe(false);
+  });
+
+  it("no token host is spawned early if the command line names a variable", () => {
+    vi.stubEnv("HSM_CODE", "1234");
+    expect(isSpawned("--key", "pkcs11:token=t?pin-source=env:HSM_CODE")).toBe(false);
+  });
+
+  it("no token host is spawned early for a configuration that is not a file", () => {
+    expect(isSpawned("--config", "/dev/zero")).toBe(false);
+  });
+
+  it("a token host is spawned early if nothing names a variable", () => {
+    vi.stubEnv("HSM_CODE", "1234");
+    writeFileSync(file, "keys: { uri: 'pkcs11:token=t?pin-source=file:/etc/pin' }");
+    expect(isSpawned("--config", file, "--mode", "0600")).toBe(true);
+  });
+
+  it("the configuration is looked for where the command looks for it", () => {
+    const source = readFileSync(new URL("../src/early-host.ts", import.meta.url), "utf8");
+    expect(source).toContain(`= "${CONFIGURATION_VARIABLE}";`);
+    expect(source).toContain(`= "${DEFAULT_CONFIGURATION}";`);
+  });
+});
 
 it("token hosts get neither systemd's notification socket nor the collector's password", () => {
   const own = {
