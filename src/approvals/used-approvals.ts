@@ -1,8 +1,8 @@
 // Remembers in the state directory which approvals have been used, until they expire.
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
+import { makePrivateFolder } from "../files/private-folder.js";
 import { takeProcessLock, type HeldLock } from "../files/process-lock.js";
 import { askToRepair, saveState } from "../files/state-file.js";
 import { instant } from "./document.js";
@@ -37,7 +37,7 @@ export async function useOnce(stateDir: string | undefined, proposal: Proposal):
 
 async function lockRecord(folder: string): Promise<HeldLock> {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makePrivateFolder(folder);
     return await takeProcessLock({ folder, name: FILE, doing: "using an approval", patienceMs: PATIENCE_MS });
   } catch (error) {
     if (error instanceof KmsError) throw error;

@@ -3,9 +3,10 @@
 // line. It reveals that the end or the beginning of the log was removed.
 import type { Stats } from "node:fs";
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
-import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
+import { link, open, rename, rm, stat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
+import { makePrivateFolderLater } from "../files/private-folder.js";
 import { ownershipProblem } from "../files/ownership.js";
 import { ownerForNewFile, openRegular } from "../files/regular-file.js";
 import type { ChainLink } from "./line.js";
@@ -71,7 +72,7 @@ export async function readOrCreateAuditKey(path: string): Promise<{ key: KeyObje
 async function createKey(path: string): Promise<void> {
   const bytes = randomBytes(KEY_BYTES);
   const written = `${path}.${randomBytes(4).toString("hex")}`;
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await makePrivateFolderLater(dirname(path));
   await writeOwned(written, `${bytes.toString("hex")}\n`);
   bytes.fill(0);
   try {

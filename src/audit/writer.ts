@@ -1,9 +1,10 @@
 // Appends lines to the audit log, which several processes may write in turn. Continues the chain at its end and rotates
 // the file at a size. A batch is written completely or not at all, and is on stable storage before the head is written.
 import type { KeyObject } from "node:crypto";
-import { mkdir, stat, type FileHandle } from "node:fs/promises";
+import { stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
+import { makePrivateFolderLater } from "../files/private-folder.js";
 import { findChainTail, splitLines, type ChainTail } from "./chain-tail.js";
 import { moveAway, removeFiles, rotatedFiles, type RotatedFile } from "./rotated-files.js";
 import { readHead, readOrCreateAuditKey, writeHead, type AuditHead } from "./key.js";
@@ -49,7 +50,7 @@ export class AuditWriter {
   async append(events: readonly TimedEvent[]): Promise<void> {
     const { file, keyFile } = this.#settings;
     const key = (this.#key ??= await this.#openKey());
-    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    await makePrivateFolderLater(dirname(file));
     await withLock(`${file}.lock`, async (lock) => {
       const { head, excess } = await this.#appendLocked(events, key, lock);
       try {

@@ -1,8 +1,9 @@
 // Larger binary files in the state directory, written beside requests: nothing here blocks the event loop for the disk.
 // Permissions and atomic replacement are those of state-file.ts.
 import { renameSync } from "node:fs";
-import { mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import { makePrivateFolderLater } from "./private-folder.js";
 import { ownerForNewFile, readRegular } from "./regular-file.js";
 
 /** Returns the content, or throws NodeJS.ErrnoException, or CONFIG_INVALID if it is not a regular file or is too long. */
@@ -17,7 +18,7 @@ export function readStateBytes(path: string, maxBytes: number): Buffer {
  */
 export async function writeStateBytes(path: string, bytes: Uint8Array): Promise<void> {
   const folder = dirname(path);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await makePrivateFolderLater(folder);
   const draft = `${path}.${process.pid}.new`;
   await rm(draft, { force: true });
   // "wx" does not follow links.

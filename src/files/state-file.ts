@@ -5,7 +5,6 @@ import {
   fchownSync,
   fstatSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -15,6 +14,7 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
+import { makePrivateFolder } from "./private-folder.js";
 import { ownerForNewFile, READ_AT_ONCE } from "./regular-file.js";
 
 const MAX_BYTES = 1 << 20;
@@ -41,7 +41,7 @@ export function readStateFile(path: string): unknown {
  * @throws NodeJS.ErrnoException that names a path, unlike Node's errors of an open file
  */
 export function writeStateFile(path: string, value: unknown, mode = 0o600): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makePrivateFolder(dirname(path));
   const draft = `${path}.${process.pid}.new`;
   rmSync(draft, { force: true });
   // "wx" does not follow links.

@@ -187,9 +187,14 @@ export function rvOf(error: unknown): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
+/** Returns a CK_RV in hexadecimal. A broken module's -1 arrives as 2^64, the nearest double, which is no CK_ULONG. */
+export function hexOf(rv: number): string {
+  return rv >= 2 ** 64 ? "0xffffffffffffffff" : `0x${rv.toString(16)}`;
+}
+
 /** Returns the row of a CK_RV; unknown and vendor-defined values count as a broken module. */
 export function rowOf(rv: number): CkrRow {
-  return CKR_TABLE[rv] ?? device(`CK_RV 0x${rv.toString(16)}`);
+  return CKR_TABLE[rv] ?? device(`CK_RV ${hexOf(rv)}`);
 }
 
 /** Returns whether the code may mean tampered input, a refusal or a broken token. */
@@ -201,7 +206,7 @@ export function isGeneralError(error: unknown): boolean {
 export function encryptFault(error: unknown): unknown {
   if (!(error instanceof TokenFault) || error.fault !== "input" || error.rv === undefined) return error;
   const { name } = rowOf(error.rv);
-  const message = `encrypting: ${name} (0x${error.rv.toString(16)}); the token does not accept this plaintext`;
+  const message = `encrypting: ${name} (${hexOf(error.rv)}); the token does not accept this plaintext`;
   return new TokenFault(message, { fault: "input", code: "INPUT_INVALID", rv: error.rv, cause: error });
 }
 
@@ -211,7 +216,7 @@ export function setPinFault(error: unknown): TokenFault {
   const fault = toFault(error, doing);
   const { rv } = fault;
   if (fault.fault !== "setup" || rv === undefined) return fault;
-  const message = `${doing}: ${rowOf(rv).name} (0x${rv.toString(16)}); ${nextStepOfSetPin(rv)}`;
+  const message = `${doing}: ${rowOf(rv).name} (${hexOf(rv)}); ${nextStepOfSetPin(rv)}`;
   return new TokenFault(message, { fault: "setup", code: "TOKEN_REFUSED", rv, cause: error });
 }
 
@@ -227,7 +232,7 @@ export function toFault(error: unknown, doing: string): TokenFault {
     });
   }
   const row = rowOf(rv);
-  return new TokenFault(`${doing}: ${row.name} (0x${rv.toString(16)}); ${nextStep(rv, row)}`, {
+  return new TokenFault(`${doing}: ${row.name} (${hexOf(rv)}); ${nextStep(rv, row)}`, {
     fault: row.fault,
     code: row.code,
     rv,

@@ -4,7 +4,7 @@ import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
 import type { GenerateRequest } from "../hsm/port.js";
 import { asNumber } from "./attributes.js";
-import { rowOf, TokenFault } from "./ckr.js";
+import { hexOf, rowOf, TokenFault } from "./ckr.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
 import { listsOaep, listsSymmetric, makeRsaPairs } from "./rsa-key-maker.js";
@@ -213,7 +213,7 @@ function makeKey(session: TokenSession, kind: SecretKind, wraps: boolean, wanted
 
 function notGenerated(cause: TokenFault): TokenFault {
   const rv = cause.rv ?? 0;
-  return new TokenFault(`C_GenerateKey: ${rowOf(rv).name} (0x${rv.toString(16)})`, {
+  return new TokenFault(`C_GenerateKey: ${rowOf(rv).name} (${hexOf(rv)})`, {
     fault: "setup",
     code: "GENERATION_UNSUPPORTED",
     rv,

@@ -1,7 +1,7 @@
 // The slot that holds the token, and what the token reports about itself. PKCS#11 v2.40 section 5.5.
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { TokenDescription, TokenSelector } from "../hsm/port.js";
-import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
+import { hexOf, rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
 
 const CKR_TOKEN_NOT_PRESENT = 0xe0;
@@ -95,7 +95,7 @@ function readSlots(lib: PKCS11, only: number | undefined): ShownSlots {
 }
 
 function notReadable(slotId: number, rv: number | undefined): string {
-  const why = rv === undefined ? "the call failed" : `${rowOf(rv).name} (0x${rv.toString(16)})`;
+  const why = rv === undefined ? "the call failed" : `${rowOf(rv).name} (${hexOf(rv)})`;
   return `slot ${slotId} could not be read: ${why}`;
 }
 

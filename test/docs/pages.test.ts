@@ -22,6 +22,8 @@ const USER_PAGES = ALL_PAGES.filter((path) => path === "README.md" || /^deploy\/
 const GUIDE = /^deploy\/(install-\w+|several-nodes|upgrade|removal)\.md$/;
 /** Flags of the project's scripts, of Kubernetes and of other tools, which the pages mention too. */
 const FOREIGN_FLAGS = [
+  "--template",
+  "--name",
   "--encryption-provider-config",
   "--encryption-provider-config-automatic-reload",
   "--once",

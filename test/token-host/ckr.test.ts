@@ -3,7 +3,7 @@
 import pkcs11js from "pkcs11js";
 import { describe, expect, it } from "vitest";
 
-import { CKR_TABLE, encryptFault, rowOf, rvOf, toFault } from "../../src/token-host/ckr.js";
+import { CKR_TABLE, encryptFault, hexOf, rowOf, rvOf, toFault } from "../../src/token-host/ckr.js";
 
 const CODES = Object.entries(pkcs11js).filter(
   ([name, value]) =>
@@ -25,6 +25,10 @@ const CODES_OF_3 = [
   ["CKR_TOKEN_NOT_INITIALIZED", 0x208, "device", "HSM_UNAVAILABLE"],
   ["CKR_PARAMETER_SET_NOT_SUPPORTED", 0x209, "setup", "MECHANISM_UNSUPPORTED"],
 ] as const;
+
+it("a CK_RV of -1 is shown as the value that the module returned", () => {
+  expect([hexOf(0xa0), hexOf(Number(2n ** 64n - 1n))]).toEqual(["0xa0", "0xffffffffffffffff"]);
+});
 
 describe("the CKR table", () => {
   it.each(CODES_OF_3)("the CKR table has a row for %s", (name, value, fault, code) => {

@@ -1,12 +1,13 @@
 // Hands out the pages of the shares, one at a time: on the terminal, or as one HTML file each. Between two pages the
 // operator presses Enter, and the terminal is cleared, so that each custodian sees one share.
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SealedPin } from "../../custody/sealed-pin.js";
 import type { Share } from "../../custody/share.js";
 import { htmlPage, textPage } from "../../custody/share-page.js";
 import { KmsError } from "../../errors.js";
 import { folderProblem } from "../../files/ownership.js";
+import { makePrivateFolder } from "../../files/private-folder.js";
 import { syncFolder } from "../../files/state-file.js";
 import { readHidden } from "../read-hidden.js";
 import type { Terminal } from "../output.js";
@@ -22,7 +23,7 @@ export function requireOutput(folder: string | undefined): void {
     if (process.stdout.isTTY && process.stdin.isTTY) return;
     throw new KmsError("CONFIG_INVALID", "shares are shown on a terminal only; run it on one, or give --out");
   }
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makePrivateFolder(folder);
   const problem = folderProblem(folder, { danger: "read or replace the shares", forAnotherUser: false });
   if (problem !== undefined) throw new KmsError("CONFIG_INVALID", `--out: ${problem}`);
 }

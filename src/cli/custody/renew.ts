@@ -1,5 +1,4 @@
 // `kms-pkcs11 custody renew`: replaces the token's PIN by a random one that nobody has seen, split among custodians again.
-import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
 import { approvalCheck } from "../../admin/approval-check.js";
@@ -16,6 +15,7 @@ import { requireSealedFor, type SealedPin } from "../../custody/sealed-pin.js";
 import { requirePossible, type SplitPin } from "../../custody/split.js";
 import type { Settings, TokenSettings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
+import { makePrivateFolder } from "../../files/private-folder.js";
 import { takeProcessLock } from "../../files/process-lock.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { addEveryNodeOption, nodesOf, type NodesOptions } from "../nodes-option.js";
@@ -171,7 +171,7 @@ function ceremony(
 }
 
 async function lockRenewal(folder: string): ReturnType<typeof takeProcessLock> {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makePrivateFolder(folder);
   try {
     return await takeProcessLock({ folder, name: "custody-renew", doing: "renewing", patienceMs: 0 });
   } catch (error) {

@@ -1,9 +1,10 @@
 // Stores the records of logins in the state directory, so that neither a restart nor another process spends another
 // PIN attempt. The files hold digests of token names, metadata of PIN sources, dates, and 10 bits of each refused PIN.
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { KmsError } from "../../errors.js";
 import type { LoginStores, LoginStore, PinRecord, PinRecords } from "./login-record.js";
+import { makePrivateFolder } from "../../files/private-folder.js";
 import { takeProcessLock, type HeldLock } from "../../files/process-lock.js";
 import { readStateFile, writeStateFile } from "../../files/state-file.js";
 
@@ -41,7 +42,7 @@ async function exclusively(
 ): Promise<void> {
   let lock: HeldLock;
   try {
-    makeFolder(folder);
+    makePrivateFolder(folder);
     lock = await takeProcessLock({ folder, name: `pin-${token}`, doing: "logging in", patienceMs });
   } catch (error) {
     if (error instanceof KmsError) throw error;
@@ -91,7 +92,7 @@ class FileLoginStore implements LoginStore {
 
   async save(token: string, records: PinRecords): Promise<void> {
     if (records.length === 0 && this.load(token).length === 0) return;
-    makeFolder(this.#folder);
+    makePrivateFolder(this.#folder);
     const lock = { folder: this.#folder, name: this.#file, doing: "writing", patienceMs: WRITE_PATIENCE_MS };
     const held = await takeProcessLock(lock);
     try {
@@ -155,8 +156,4 @@ function isRecord(value: unknown): value is PinRecord {
 
 function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function makeFolder(folder: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
 }
