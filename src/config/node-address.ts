@@ -68,6 +68,13 @@ export function endpointOf(url: URL, name: "readyz" | "metrics"): URL {
   return other;
 }
 
+/** Returns the address that a command takes for such a URL. An ssh:// address cannot name a cluster; --cluster does. */
+export function formatNodeAddress(url: URL): string {
+  const own = new URL(url);
+  if (own.protocol === "ssh:") own.search = "";
+  return own.href.replace(/\/keys(?=\?|$)/u, "");
+}
+
 /** Returns the parts of an ssh:// URL that `parseNodeAddress` made, or a URL relative to it; undefined for others. */
 export function sshNodeOf(url: URL): SshNode | undefined {
   if (url.protocol !== "ssh:") return undefined;

@@ -1,5 +1,6 @@
 // Reports the result of `kms-pkcs11 keys rotate`, and fails with the error that sets its exit code.
 import type { Rotation } from "../../admin/guarded-rotation.js";
+import { formatNodeAddress } from "../../config/node-address.js";
 import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
 import type { RotationPlan } from "../../provider/rotation.js";
@@ -16,7 +17,7 @@ export function reportRotation(rotation: Rotation, output: OutputFormat, termina
   const { plan, made, readiness, abort, kept, converged, interrupted } = rotation;
   const lacking = readiness.filter((one) => !isReady(one)).map(({ name }) => name);
   const failed = abort !== undefined || (converged !== undefined && lacking.length > 0);
-  const nodes = readiness.flatMap(({ kind, name }) => (kind === "node" ? name.replace(/\/keys$/u, "") : []));
+  const nodes = readiness.flatMap(({ kind, name }) => (kind === "node" ? new URL(name) : []));
   const change = changeOf(plan, made, lacking, nodes);
   const text = describe(rotation);
   printResult({ json: asJson(rotation), text, change: failed ? undefined : change }, output, terminal);
@@ -31,16 +32,22 @@ function changeOf(
   plan: RotationPlan,
   made: KekRecord | undefined,
   lacking: readonly string[],
-  nodes: readonly string[],
+  nodes: readonly URL[],
 ): Change {
   if (made === undefined) return { did: "plan a rotation" };
   return {
     did: "rotate",
     lacking,
     activation: iso(plan.activation),
-    cancel: `kms-pkcs11 rotation abort ${made.keyId} --nodes ${nodes.length === 0 ? "..." : nodes.join(",")}`,
+    cancel: `kms-pkcs11 rotation abort ${made.keyId} ${optionsFor(nodes)}`,
     from: plan.from.record.keyId,
   };
+}
+
+function optionsFor(nodes: readonly URL[]): string {
+  const [cluster] = nodes.flatMap((url) => url.searchParams.get("cluster") ?? []);
+  const addresses = nodes.length === 0 ? "..." : nodes.map(formatNodeAddress).join(",");
+  return `${cluster === undefined ? "" : `--cluster ${cluster} `}--nodes ${addresses}`;
 }
 
 type Abort = NonNullable<Rotation["abort"]>;
