@@ -40,7 +40,8 @@ export interface Destroyed {
 }
 
 /**
- * Decides, asks and decides again, or only decides if there is nobody to ask; then records the intent and destroys. Failures of single tokens are in the result.
+ * Decides, asks, and decides again; only decides if there is nobody to ask. Then records the intent and destroys. Failures
+ * of single tokens are in the result.
  * @throws KmsError before any change, when the KEK may not be destroyed
  */
 export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {

@@ -106,8 +106,9 @@ export function isExpired({ expires }: Proposal): boolean {
  * Requires that the approval of an activation expires no earlier than its instant: every node refuses it otherwise.
  * @throws KmsError NOT_APPROVED
  */
-export function requireInstantCovered({ operation, activation, expires }: Proposal): void {
-  if (operation !== "activate" || Date.parse(activation ?? "") <= Date.parse(expires)) return;
+export function requireInstantCovered(proposal: Proposal): void {
+  const { operation, activation, expires } = proposal;
+  if (operation !== "activate" || isUsable(proposal)) return;
   throw refused(
     `it expires at ${expires}, before the KEK's activation at ${activation}; propose it with a longer --valid, at most 168h, or nearer to the activation`,
   );

@@ -3,7 +3,7 @@
 import { schedulePolicy } from "../../compose/provider.js";
 import { KmsError } from "../../errors.js";
 import { requireAll, withTokens, type Token } from "../command-tokens.js";
-import type { Confirm, Destroyed } from "../destroy-kek.js";
+import type { Destroyed } from "../destroy-kek.js";
 import type { KeyReference } from "../key-reference.js";
 import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "../keyring-view.js";
 import { unknownKek } from "../require-unneeded.js";
@@ -20,23 +20,14 @@ export interface AbortOrder extends DestroyingOrder {
  *   KEY_AMBIGUOUS if several KEKs are standby and none is named
  */
 export async function takeBack(order: AbortOrder): Promise<Destroyed> {
-  const { settings, operator, reference, confirm } = order;
+  const { settings, operator, reference } = order;
   return withTokens(settings, operator, async (tokens) => {
     requireAll(tokens, "nothing was destroyed");
     const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
     const key = reference === undefined ? onlyStandby(view) : namedKey(reference, view, tokens);
     if (key?.state !== "standby") throw irrevocable(view, key);
-    const explain = (): void => {
-      for (const line of consequences(key, view)) operator.notify(line);
-    };
-    if (confirm === undefined) explain();
-    const explained: Confirm | undefined =
-      confirm &&
-      ((...what) => {
-        explain();
-        return confirm(...what);
-      });
-    return destroyOne({ ...order, confirm: explained }, tokens, key.record.keyId);
+    for (const line of consequences(key, view)) operator.notify(line);
+    return destroyOne(order, tokens, key.record.keyId);
   });
 }
 
