@@ -1,6 +1,6 @@
-// Spawns the processes of token hosts. The plugin's first one is spawned before the plugin loads its modules and its
-// configuration, which takes as long as the token host takes to load its own: it makes no PKCS#11 call until the plugin
-// names the library to load.
+// Spawns the processes of token hosts. The plugin's first one is spawned before the plugin loads its own modules and
+// its configuration, so that both processes load at the same time. It makes no PKCS#11 call until the plugin names the
+// library.
 import { spawn, type ChildProcess } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 /** The compiled entry file of the token host. */
 export const TOKEN_HOST_ENTRY = fileURLToPath(new URL("token-host/main.js", import.meta.url));
 
-/** What starts a token host's process, and cannot be changed later. */
+/** How to start a token host's process. */
 export interface HostProgram {
   readonly entry: string;
   readonly args: readonly string[];
@@ -19,8 +19,8 @@ export interface HostProgram {
 }
 
 /**
- * A token host keeps little: fewer threads, and collections before the heap reaches 16 MB, as it otherwise would. This saves
- * about 15 MB for a host under load, at the same processor time.
+ * A token host has little in memory, so it needs fewer threads, and garbage is collected before the heap reaches the
+ * usual 16 MB. This saves about 15 MB for a host under load, at the same processor time.
  */
 const SMALL = [
   "--max-semi-space-size=1",
@@ -29,9 +29,9 @@ const SMALL = [
   "--single-threaded-gc",
   "--v8-pool-size=1",
 ];
-/** As many sessions as a configuration that does not say otherwise. */
+/** The default number of sessions. */
 const EARLY_LANES = 16;
-/** What systemd and tracing give the plugin alone: a collector's headers may hold its password. */
+/** Variables that systemd and tracing set for the plugin alone; a collector's headers may hold a password. */
 const OF_THE_PLUGIN = /^(?:NOTIFY_SOCKET|WATCHDOG_USEC|WATCHDOG_PID|OTEL_.*)$/u;
 
 /** Where the configuration may be, besides the command line: as in config/location.ts, which takes time to load. */
@@ -49,12 +49,12 @@ interface EarlyHost {
 
 let early: EarlyHost | undefined;
 
-/** Returns an environment without what is for the plugin alone. PINs in it are not known here. */
+/** Returns the environment without the plugin's own variables. It does not know which other variables hold PINs. */
 export function environmentOfHosts(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !OF_THE_PLUGIN.test(name)));
 }
 
-/** Spawns a process; if there is none, the child emits "error". @throws Error if file descriptors run out */
+/** Spawns a process. If that fails, the child emits "error". @throws Error if file descriptors run out */
 export function spawnHostProgram({ entry, args, env, lanes }: HostProgram): ChildProcess {
   const streams = Array.from({ length: lanes }, () => "pipe" as const);
   return spawn(process.execPath, [...SMALL, entry, ...args], {
@@ -97,7 +97,7 @@ function mayHoldPin(variables: readonly string[], words: readonly string[]): boo
     );
     return texts.some((text) => text.includes("\\")) || variables.some((name) => named.has(name));
   } catch {
-    // What cannot be read is reported by whoever reads the configuration.
+    // Whoever reads the configuration reports what cannot be read.
     return true;
   }
 }
@@ -116,8 +116,8 @@ function textOf(path: string): string[] {
 }
 
 /**
- * Returns the process that was spawned early, once, if it is what would be spawned now. Otherwise ends it: it may have more
- * in its environment than it may know.
+ * Returns the process that was spawned early if it was started as `wanted` says; it is returned only once. Ends it
+ * otherwise: its environment may hold variables that it must not see.
  */
 export function takeEarlyHost(wanted: HostProgram): ChildProcess | undefined {
   if (early === undefined) return undefined;

@@ -23,8 +23,8 @@ export function permittedBy(gate: ActivationGate, schedule: Schedule, inUse: str
 }
 
 /**
- * Returns why the gate refuses the generation that the schedule names; undefined if it permits it, or if that generation is
- * not later than `chosen`.
+ * Returns why the gate refuses the generation that the schedule names; undefined if the gate permits that generation,
+ * or if `chosen` is as late.
  * @param asOf ms since the epoch
  */
 export function refusedAfter(

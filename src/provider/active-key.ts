@@ -91,7 +91,8 @@ export class ActiveKey {
 
   /**
    * Publishes the chosen generation, which Encrypt uses from then on. If a switch cannot be recorded, the previous
-   * generation stays published as long as it works: a use that the node may forget would later count as none.
+   * generation stays published as long as it works: otherwise the node could forget that it used the new KEK, and later
+   * report that it never did.
    * @throws KmsError KEY_MISSING, KEY_AMBIGUOUS, KEY_UNSUITABLE or HSM_UNAVAILABLE if no generation can be used
    */
   publish(): UsableChoice {
@@ -224,8 +225,8 @@ export class ActiveKey {
   }
 
   /**
-   * Returns the instant at which the schedule is evaluated: a KEK destroyed just before its activation must not be used
-   * from an earlier reading.
+   * Returns the instant for which the schedule is evaluated, never later than the beginning of the last check: before
+   * that, the token may have been read while it still held a KEK that has since been destroyed.
    */
   #asOf(): number {
     const { now, health } = this.#options;

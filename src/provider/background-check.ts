@@ -15,9 +15,12 @@ export interface BackgroundCheckOptions {
   readonly keyring: Keyring;
   readonly prover: Prover;
   readonly health: Health;
-  /** Between two rounds while all is well, in ms; the activation of a KEK brings a round forward. */
+  /** Time between two rounds while all is well, in ms; the activation of a KEK brings a round forward. */
   readonly intervalMs: number;
-  /** How long ago another cluster may have begun the reading of a round at the interval, in ms; 0 if omitted. */
+  /**
+   * Maximum age of another cluster's reading that a round at the interval may use instead of its own, in ms; 0 if
+   * omitted.
+   */
   readonly maxReadingAgeMs?: number | undefined;
   /** Returns the key_id that Encrypt uses now: if that KEK does not answer, the HSM is away. */
   readonly inUse: () => string | undefined;
@@ -28,7 +31,7 @@ export interface BackgroundCheckOptions {
   readonly onRound: () => void | Promise<void>;
 }
 
-/** Between two rounds during an outage or while a KEK fails, in ms. */
+/** Time between two rounds during an outage or while a KEK fails, in ms. */
 const TROUBLED_INTERVAL_MS = 1_000;
 /** Maximum time between two proofs during a reading, in ms. */
 const PROOF_GAP_MS = 1_000;
@@ -68,12 +71,12 @@ export class BackgroundCheck {
     }
   }
 
-  /** Requests a round soon; during a round, another one after it. */
+  /** Requests a round as soon as possible; if one is running, another one after it. */
   requestRound(): void {
     this.#wake.abort();
   }
 
-  /** Requests a round for an outside caller; however often it is called, the token is read rarely. */
+  /** Requests a round for an HTTP client. Ignores the request if the last round ended a short time ago. */
   refresh(): void {
     const idleMs = performance.now() - this.#lastRoundAt;
     const gapMs = Math.max(REFRESH_MS, REFRESH_SHARE * this.#lastRoundMs);
@@ -91,7 +94,7 @@ export class BackgroundCheck {
     const maxAgeMs = this.#maxAgeMs;
     this.#readsItself = false;
     const readingError = await this.#read(maxAgeMs);
-    // The proofs that follow cover all trouble reported so far.
+    // The proofs that follow cover everything that requests have reported up to now.
     this.#wake = new AbortController();
     const areProven = await this.#prove(readingError);
     if (readingError === undefined && !health.isOutage) health.noteCheck(beganAt - maxAgeMs);
@@ -103,7 +106,10 @@ export class BackgroundCheck {
     return areProven && readingError === undefined;
   }
 
-  /** Reads the token, and returns why that failed. Meanwhile the KEKs known so far continue to be proven. */
+  /**
+   * Reads the token, and meanwhile proves the KEKs that are already known. Returns why the reading failed; undefined if
+   * it succeeded.
+   */
   async #read(maxAgeMs: number): Promise<KmsError | undefined> {
     const { keyring, intervalMs } = this.#options;
     const reading = keyring.read(maxAgeMs).then(
@@ -187,7 +193,10 @@ export class BackgroundCheck {
     return Math.min(intervalMs, TROUBLED_INTERVAL_MS * 2 ** (rounds - 1));
   }
 
-  /** How old the reading of the next round may be. After an activation, the KEK must still be on the token. */
+  /**
+   * Maximum age in ms of the reading that the next round uses: 0 after an activation, since the round must show that
+   * the token still holds the KEK.
+   */
   get #maxAgeMs(): number {
     const { keyring, now, health, maxReadingAgeMs = 0 } = this.#options;
     const { checkedAt = -Infinity } = health;
@@ -197,7 +206,9 @@ export class BackgroundCheck {
     return this.#readsItself || isDue ? 0 : maxReadingAgeMs;
   }
 
-  /** The time until the next activation, at most `limitMs`: a KEK is checked once more before it is used. */
+  /**
+   * The time until the next activation in ms, at most `limitMs`: a round checks every KEK once more before it is used.
+   */
   #untilActivation(limitMs: number): number {
     const { keyring, now, health } = this.#options;
     const waits = keyring.schedule.generations

@@ -2,7 +2,7 @@
 // which a key may encrypt. It does not concern a retired KEK, which only decrypts.
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
-/** Part of the cryptoperiod after which a finding appears, as in the alert KmsPkcs11CryptoperiodEnds. */
+/** Fraction of the cryptoperiod after which a finding appears, as in the alert KmsPkcs11CryptoperiodEnds. */
 const NEAR = 0.9;
 
 /**

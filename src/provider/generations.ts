@@ -22,8 +22,8 @@ export interface SchedulePolicy {
   /** The key_id or CKA_ID (hex) that chooses among several keys with a plain label. */
   readonly pinned?: string;
   /**
-   * Key_ids of keys that may be used although their attributes do not protect them. A label also allows keys that only
-   * the holder of a PIN can have made.
+   * key_ids of keys that may be used although their attributes do not protect them. An entry may also be a label, which
+   * allows only keys that nobody can have made without a PIN.
    */
   readonly allowUnprotected: readonly string[];
 }
@@ -53,9 +53,9 @@ export function readSchedule(records: readonly KekRecord[], policy: SchedulePoli
 }
 
 /**
- * Keeps one of several copies of a key: a protected one, since somebody without the PIN may have made the other;
- * otherwise the earliest. The order of a token's objects differs from node to node, and a superseded key must not
- * become active again through a copy.
+ * Keeps one of several copies of a key: the protected one, since somebody without the PIN may have made the other, or
+ * the earliest. The order of a token's objects differs from node to node, and a superseded key must not become active
+ * again through a copy.
  */
 function addGeneration(generations: Map<string, Generation>, generation: Generation): void {
   const { keyId } = generation.record;
@@ -78,8 +78,8 @@ export function activationOf(label: string, objectName: string): number | undefi
 }
 
 /**
- * Returns the key_ids by which a KEK may be allowed or approved. The aliases of a pair name one key each, which anybody may
- * have paired with a key of their own.
+ * Returns the key_ids by which a KEK may be allowed or approved. Each alias of an AES and HMAC pair names only one of
+ * its keys, and anybody may have paired that one with a key of their own.
  */
 export function ownKeyIds({ keyId, aliases, kind }: KekRecord): string[] {
   return kind === "aes+hmac" ? [keyId] : [keyId, ...aliases];
@@ -196,8 +196,8 @@ export function generationsOnlyIn(one: Schedule, other: Schedule): Generation[] 
 }
 
 /**
- * Returns the known instants, up to now, of the generations after the one with this activation, in ms since the epoch: the
- * earliest is when it was replaced.
+ * Returns the instants, up to now, of the generations after the one with this activation, in ms since the epoch. The
+ * earliest of them is when it was replaced.
  */
 export function laterInstants(
   activation: number,

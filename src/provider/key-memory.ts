@@ -50,8 +50,8 @@ const document = z.object({
 /** Smaller steps of the clock, in ms, are ordinary corrections. */
 const STEP_MS = 1_000;
 /**
- * When the key_ids of the first reading are stored, in ms: each write waits for the disk, and with many clusters, those of all
- * would come at once, before the first proofs.
+ * When the key_ids of the first reading are stored, in ms, partly at random. Each write waits for the disk, and
+ * otherwise many clusters would write at the same time, before the first proofs.
  */
 const FIRST_STORE = { afterMs: 2_000, withinMs: 8_000 };
 /** Beyond this number, the key_id whose last answer is longest ago is forgotten. */
@@ -82,7 +82,7 @@ export class KeyMemory implements PublishedMemory {
   #atBeginning: ReadonlySet<string> | undefined;
   /** Wall clock minus monotonic clock, as last seen. */
   #offset: number;
-  /** Stores the memory later. */
+  /** Stores the key_ids of the first reading. */
   #later: NodeJS.Timeout | undefined;
 
   constructor(options: KeyMemoryOptions) {
@@ -147,7 +147,7 @@ export class KeyMemory implements PublishedMemory {
     this.#noteClock();
     if (this.#atBeginning !== undefined) return;
     this.#atBeginning = new Set(keyIds());
-    // If the process ends before, the next one's memory begins then.
+    // If the process ends before that, the memory begins with the next process.
     const inMs = FIRST_STORE.afterMs + Math.random() * FIRST_STORE.withinMs;
     this.#later = setTimeout(() => {
       this.#tryToStore();

@@ -21,16 +21,16 @@ import type { ReloadSchedule } from "./reload-schedule.js";
 import { ScheduleReader } from "./schedule-reader.js";
 import { maskControls, truncate } from "../untrusted-text.js";
 
-/** A reading is slow if it takes longer than this part of the request timeout. */
+/** A reading is slow if it takes longer than this fraction of the request timeout. */
 const SLOW_PART = 0.5;
-/** After a slow reading, unknown key_ids trigger none for this multiple of its duration. */
+/** After a slow reading, unknown key_ids trigger no other for this multiple of its duration. */
 const SLOW_PAUSE = 2;
 
 /** What is known of the other clusters that this process serves. */
 export interface OtherClusters {
-  /** When unknown key_ids have the token read, for all clusters on it. */
+  /** Limits how often unknown key_ids have the token read, for all clusters on it together. */
   readonly turns: ReadingTurns;
-  /** Returns whether another cluster has the KEK with a key_id, which then is none of this cluster's. */
+  /** Returns whether another cluster has the KEK with this key_id, so that it cannot belong to this one. */
   have(keyId: string): boolean;
 }
 
@@ -112,7 +112,7 @@ export class Keyring {
 
   /**
    * Reads the token. Callers at the same time share one reading.
-   * @param maxAgeMs how long ago another cluster may have begun the reading
+   * @param maxAgeMs maximum age of another cluster's reading that may be used instead
    * @throws KmsError
    */
   read(maxAgeMs = 0): Promise<Schedule> {
@@ -153,7 +153,10 @@ export class Keyring {
     return this.#untilTimeout(this.#findByReading(keyId, arrivedAt, lookUp), keyId);
   }
 
-  /** Returns the error for a key_id that no reading has shown. A token that has not been read may hold it. */
+  /**
+   * Returns the error for a key_id that no reading has shown: KEY_UNKNOWN, unless a token that could not be read may
+   * hold the KEK.
+   */
   #absence(keyId: string): KmsError {
     const state = this.#options.hsm.state();
     return state.up && state.unread !== undefined ? state.unread : unknown(keyId);

@@ -19,7 +19,7 @@ export const LOCAL_KEK_BYTES = 32;
  * hundred bytes.
  */
 const MAX_OPENED = 1_000;
-/** The part of its uses and age after which a local KEK is replaced in advance. */
+/** The fraction of its uses or age after which a local KEK is replaced in advance. */
 const PREPARED_SHARE = 0.8;
 
 /** Wraps and unwraps local KEKs under a KEK; the associated data name this purpose. */
@@ -154,7 +154,8 @@ export class LocalKeks {
   }
 
   /**
-   * Returns the current local KEK if it belongs to this KEK and has used up less than this part of its uses and age.
+   * Returns the current local KEK if it belongs to this KEK and has used up less than this fraction of its uses and
+   * age.
    */
   #usable(keyId: string, part = 1): LocalKek | undefined {
     const local = this.#current;

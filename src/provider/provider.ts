@@ -79,7 +79,7 @@ export class Provider implements KmsProvider {
     const { outage, prover } = this.#parts;
     const { keyId } = generation.record;
     const { failure } = prover.proofOf(keyId);
-    // If a KEK is present but fails, what it encrypts may not be readable: no grace period applies.
+    // What a present but failing KEK encrypts may be unreadable, so no grace period applies.
     if (failure !== undefined && saysBroken(failure)) {
       return this.#unhealthyAnswer(failure, keyId, failure.message);
     }
@@ -171,7 +171,7 @@ export class Provider implements KmsProvider {
     const { mode, localKeks, calls, cache } = this.#parts;
     if (mode === "local-kek") return { keyId, ...(await localKeks.seal(keyId, plaintext)) };
     const answer = { keyId, ciphertext: await calls.encrypt(keyId, plaintext, context), annotations: {} };
-    // kube-apiserver asks for its own seed too: after a day, and after its next start.
+    // kube-apiserver also asks for the seed that it encrypts with itself: after a day, and after its next start.
     cache.add({ name: cacheName(keyId, answer.ciphertext, {}), keyId, question: answer }, plaintext);
     return answer;
   }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Number of readings that need not wait after a quiet time. */
 const BURST = 5;
-/** Time in which one more reading becomes free, in ms. */
+/** Time after which one more reading need not wait, in ms. */
 const REFILL_MS = 1_000;
 
 /** Gives out turns to read a token. */

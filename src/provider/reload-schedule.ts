@@ -78,8 +78,8 @@ export class ReloadSchedule {
   }
 
   /**
-   * Returns why the next reading needs a reloaded library; undefined if it does not. A reload for an activation is
-   * claimed again by every reading until `noteReload` reports that one has succeeded.
+   * Returns why the next reading needs a reloaded library; undefined if it does not. After an activation, every reading
+   * claims a reload until `noteReload` reports that one has succeeded.
    */
   claim(generations: readonly Generation[]): "activation" | "interval" | undefined {
     const wallNow = this.#wallNow();
@@ -99,7 +99,7 @@ export class ReloadSchedule {
 
   /**
    * Learns from a claimed reload what kind of library it is. A library that showed neither the previous keys nor those
-   * after the reload may have lost its token meanwhile: that says nothing.
+   * after the reload may have lost its token in between, which says nothing about its kind.
    */
   learn({ previous, loaded, reloaded }: ReloadResult, log: Log): void {
     this.#tookMs = this.#now() - this.#at;

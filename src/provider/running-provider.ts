@@ -32,7 +32,7 @@ export interface ProviderOptions {
   readonly hsm: Hsm;
   /** Longest time that a request waits for the HSM, in ms. */
   readonly requestTimeoutMs: number;
-  /** Whether the token is read only once, if the background check is not started. */
+  /** Whether to read the token only once; has no effect while the background check runs. */
   readonly readsOnce?: boolean;
   readonly otherClusters?: OtherClusters | undefined;
   /** When to reload libraries although no KEK seems to be removed; undefined: never. */
@@ -40,9 +40,9 @@ export interface ProviderOptions {
   readonly mode: Mode;
   readonly mechanism: MechanismChoice | "auto";
   readonly policy: SchedulePolicy;
-  /** Between two readings and proofs, in ms. */
+  /** Time between two rounds of the background check, in ms. */
   readonly intervalMs: number;
-  /** How long ago another cluster that shares the token may have begun a reading that is used, in ms; 0 if omitted. */
+  /** Maximum age of another cluster's reading that may be used instead of one of its own, in ms; 0 if omitted. */
   readonly maxReadingAgeMs?: number;
   readonly outage: OutagePolicy;
   readonly cache: UnwrapCacheOptions;

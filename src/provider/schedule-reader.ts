@@ -47,7 +47,7 @@ export class ScheduleReader {
   /**
    * Reads the token.
    * @param previous the last schedule; undefined before the first reading
-   * @param maxAgeMs how long ago another cluster may have begun the reading
+   * @param maxAgeMs maximum age of another cluster's reading that may be used instead
    * @throws KmsError
    */
   async read(previous: Schedule | undefined, maxAgeMs: number): Promise<ScheduleReading> {
@@ -59,8 +59,8 @@ export class ScheduleReader {
       if (!(reloaded instanceof KmsError)) {
         return { schedule: reloaded, failedReload: undefined };
       }
-      // Reloads at the interval only look for changes that the loaded library does not show: the next one may find
-      // them.
+      // A failed reload at the interval is not reported: it only looks for changes that the loaded library does not
+      // show, and the next one will find them.
       if (claim === "activation") failedReload = reloaded;
     }
     const schedule = readSchedule(await this.#list(maxAgeMs), policy);

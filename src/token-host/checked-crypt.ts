@@ -1,7 +1,8 @@
 // Encrypt and Decrypt under a KEK, checked before the answer leaves the token host. A token, or the memory and network
 // before it, may alter a bit of a result and return CKR_OK. kube-apiserver encrypts everything it writes under one
-// seed, so a ciphertext that cannot be decrypted again would lose all of that; a wrong seed would stay in its cache for
-// a day. A request with an altered result, or with an error that may be temporary, is tried again on another session.
+// seed, so a ciphertext that cannot be decrypted again would lose everything it wrote; a wrong seed would stay in its
+// cache for a day. A request with an altered result, or with an error that may be temporary, is tried again on another
+// session.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";
 import type { CryptRequest } from "../hsm/port.js";
@@ -84,7 +85,7 @@ export class CheckedCrypt {
 
   /**
    * Makes a call until it succeeds or has used up its attempts.
-   * @param triesFor returns the total number of attempts that a fault justifies, or false
+   * @param triesFor returns the total number of attempts that a fault justifies; false to throw it unchanged
    */
   #repeat(once: () => Buffer, triesFor: (fault: TokenFault) => number | false): Buffer {
     let altered = false;

@@ -10,7 +10,7 @@ import type { TokenSession } from "./session.js";
 
 /**
  * Returns the KEKs with one of these key_ids: a token may hold several objects with one key_id.
- * @throws TokenFault TOKEN_REFUSED for several without a fingerprint that shows them to be one KEK
+ * @throws TokenFault TOKEN_REFUSED if no fingerprint shows that several of them have one value
  */
 export function keksNamed(keks: readonly Kek[], keyIds: readonly string[]): Kek[] {
   const [keyId = ""] = keyIds;
@@ -46,7 +46,7 @@ export function destroyObjects(
 function tooLate(wallMs: number, destroyed: number): TokenFault {
   const left = destroyed === 0 ? "it was left as it is" : `${destroyed} of its objects were destroyed`;
   return new TokenFault(
-    `the token was too slow: the KEK could only be destroyed until ${new Date(wallMs).toISOString()}; ${left}`,
+    `the token was too slow: the KEK had to be destroyed by ${new Date(wallMs).toISOString()}; ${left}`,
     { fault: "setup", code: "TOKEN_REFUSED" },
   );
 }

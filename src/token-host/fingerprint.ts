@@ -99,8 +99,8 @@ export function fingerprintsOfAes(
 /**
  * Decides whether a fingerprint that ended in an error is refused. Some tokens return a general error for every
  * mechanism they lack, and others report a broken device; the key still needs a name, the same on every node. So the
- * computation is repeated, each time followed by a fingerprint that has worked: sooner or later, a temporary error
- * would miss the first or hit the second.
+ * computation is repeated, each time followed by one that is known to work, the reference. If the error is temporary,
+ * sooner or later the computation succeeds or the reference fails.
  * @throws TokenFault when the reference fails as well
  */
 function settle(compute: () => Outcome, computeReference: () => Outcome, reference: Buffer): Outcome {

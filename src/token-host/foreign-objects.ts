@@ -5,7 +5,10 @@
 // names it, and by every reading with a reloaded library.
 import type { Handle } from "pkcs11js";
 
-/** Shortest and longest time until a handle is checked for the second time; afterwards always the longest. In ms. */
+/**
+ * Shortest and longest time until a handle is checked for the second time, in ms; later checks follow after the
+ * longest.
+ */
 const FIRST_CHECK_MS = 10 * 60_000;
 const CHECK_MS = 60 * 60_000;
 

@@ -8,7 +8,7 @@ import type { LaneKeyring } from "./lane-keyring.js";
 import type { TokenSession } from "./session.js";
 import { denotes } from "./shared-kek.js";
 
-/** What a KEK answers to a ciphertext of another one. */
+/** The codes with which a KEK refuses a ciphertext of another one. */
 const REFUSALS: ReadonlySet<ErrorCode> = new Set(["NOT_AUTHENTIC", "INPUT_INVALID", "MECHANISM_UNSUPPORTED"]);
 
 /** The token in the slot. */
@@ -97,7 +97,8 @@ export class KekUse {
   }
 
   /**
-   * Requires that the slot still has the token found at the opening: what is known about that one does not hold for another.
+   * Requires that the slot still holds the token that was opened: what is known about that token does not apply to
+   * another.
    * @throws TokenFault `device`
    */
   #requireSameToken(): void {

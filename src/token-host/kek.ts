@@ -55,7 +55,9 @@ export interface KekPart {
   readonly value: Buffer | undefined;
 }
 
-/** Returns what was discovered before an earlier reading; a refusal is not kept, so that it is checked again. */
+/**
+ * Returns what was discovered about a KEK up to an earlier reading, without refusals, so that these are checked again.
+ */
 export function discoveredBefore(earlier: Kek | undefined): Discovered {
   return Object.fromEntries(Object.entries(earlier?.discovered ?? {}).filter(([, found]) => isKept(found)));
 }

@@ -115,7 +115,7 @@ class Reading {
     return { keks, objects: objects.length, unreadable: this.#unreadable };
   }
 
-  /** Returns the keys with one name, without public ones above their limit. */
+  /** Returns the keys with one name, without the public ones beyond their limit. */
   #limit(found: readonly FoundKey[], name: string): readonly FoundKey[] {
     const { kept, faults } = limitPublicKeys(
       found.filter(({ label }) => nameIn(label) === name),

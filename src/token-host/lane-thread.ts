@@ -1,5 +1,5 @@
-// The entry of a lane's thread. The build joins it and all modules that it imports in lane-thread.cjs: loading some 65
-// modules one by one took about half of the processor time of a thread's start.
+// The entry of a lane's thread. The build joins it and all modules that it imports into lane-thread.cjs: loading some
+// 65 modules one by one took about half of the processor time of a thread's start.
 import { parentPort, workerData } from "node:worker_threads";
 import { serveLane, type LaneData } from "./lane.js";
 

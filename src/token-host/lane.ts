@@ -156,7 +156,8 @@ function writeAll(fd: number, frame: Buffer): void {
 }
 
 /**
- * Returns unused memory from time to time, after a reading: every host is asked for readings, and no request waits for it.
+ * Returns unused memory to the kernel after a reading, but not after each one: every host makes readings, and no
+ * request waits for them.
  */
 function returnMemory(library: string): void {
   const now = performance.now();

@@ -81,8 +81,9 @@ function load({ modulePath, moduleEntry }: OpenRequest): PKCS11 {
 }
 
 /**
- * Sets what module-shim.c reads. The first lane changes the environment, before the library is loaded; later ones find it as it
- * is to be, since another thread may be reading it in a vendor's call.
+ * Sets a variable that module-shim.c reads. Only the first lane changes the environment, before the library is loaded.
+ * Later lanes find the value already set and change nothing, since a vendor's call in another thread may be reading the
+ * environment.
  */
 function setVariable(name: string, value: string | undefined): void {
   if (process.env[name] === value) return;
@@ -94,7 +95,7 @@ function loadBehindShim(): PKCS11 | undefined {
   try {
     return loadFile(MODULE_SHIM);
   } catch {
-    // The shim does not pass on why.
+    // The shim does not pass the reason on.
     return undefined;
   }
 }

@@ -7,7 +7,7 @@ const NEXT_STEP: Readonly<Record<Exclude<FaultClass, "setup">, string>> = {
   input: "the data was not made under this key or was changed",
   session: "the session was replaced; try again",
   login: "the token logged the plugin out; it logs in again",
-  object: "the KEK is not on the token; restore it or check that it was not destroyed",
+  object: "the KEK is not on the token; restore it, or check whether it was destroyed",
   device: "the HSM or its module is failing; check the log of the HSM's client",
   capacity: "the token has no session or memory left; close other clients or lower hsm.sessions",
 };
@@ -43,7 +43,7 @@ export function nextStep(
 
 /** Refused changes of a PIN. */
 const SET_PIN_NEXT_STEP: Readonly<Record<number, string>> = {
-  0x54: "its library cannot change PINs: change it with the vendor's tool, then run custody split --replace",
+  0x54: "its library cannot change PINs: change the PIN with the vendor's tool, then run custody split --replace",
   0xa1: "if it accepts digits only, give --digits",
   0xa2: "it accepts other lengths than it reports; give --length",
   0x1b8: "give a greater --length",

@@ -20,7 +20,7 @@ const KNOWN_TEXT = Buffer.from("kms-pkcs11 self-test: 32 bytes..");
 const AAD = Buffer.from("kms-pkcs11 self-test");
 /**
  * Attempts before an error that does not plainly refuse counts as a refusal. After each of them the token must answer
- * another call: sooner or later, a temporary error would miss the trial or hit that call.
+ * another call. If the error is temporary, sooner or later the trial succeeds or that call fails.
  */
 const ATTEMPTS = 6;
 

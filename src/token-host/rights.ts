@@ -16,7 +16,7 @@ const KEY_BYTES = 32;
 
 /** Returns the outcome of each trial; an error is an outcome. */
 export function testRights(session: TokenSession): readonly TestedRight[] {
-  // A refused call replaces the session, with which its objects end.
+  // A refused call replaces the session, and so ends its objects.
   return session.beside((own) => {
     const made = own.attempt("making a session key (C_GenerateKey)", (handle) =>
       session.lib.C_GenerateKey(handle, { mechanism: pkcs11js.CKM_GENERIC_SECRET_KEY_GEN }, [

@@ -1,6 +1,6 @@
 // The public key objects beside the private keys of a KEK. Nothing reads them, since some tokens let anybody make one
-// without a login; the public key is an attribute of the private key. They are kept in step, so that none is left
-// behind.
+// without a login; the public key is an attribute of the private key. They are relabelled and destroyed with the
+// private keys, so that none is left behind.
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { Kek, RsaKey } from "./kek.js";
 import type { TokenSession } from "./session.js";

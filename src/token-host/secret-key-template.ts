@@ -14,8 +14,9 @@ export interface WantedKey {
 }
 
 /**
- * Returns all combinations of the attributes that a token may refuse, those without the least important first: whether
- * the key can be modified, the CKA_ID (tokens with short ids choose one themselves), the uses set to false, the length.
+ * Returns a template for every combination of the attributes that a token may refuse, the full one first. The least
+ * important attribute is left out first: whether the key can be modified, the CKA_ID (tokens with short ids choose one
+ * themselves), the uses set to false, the length.
  */
 export function templates(
   kind: "aes" | "hmac",

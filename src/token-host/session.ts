@@ -67,7 +67,10 @@ export class TokenSession {
     this.#replace(false);
   }
 
-  /** Works on a session that errors of this one leave alone; on this one, if no other is logged in. */
+  /**
+   * Runs `work` on a session of its own, so that its errors do not affect this one; on this one, if a new session is
+   * not logged in.
+   */
   beside<T>(work: (session: TokenSession) => T): T {
     const other = new TokenSession(this.lib, this.slot);
     try {

@@ -1,7 +1,7 @@
 // Lets the threads of one process do something one after another. A thread that never returns blocks the others, until
 // the plugin ends the process.
 
-/** The place of the lock, and that of a mark which threads leave for those after them. */
+/** The index of the lock, and that of the mark that a thread leaves for those after it. */
 const LOCK = 0;
 const MARK = 1;
 

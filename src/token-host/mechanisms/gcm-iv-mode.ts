@@ -57,8 +57,9 @@ export function findGcmIvMode(session: TokenSession, key: Handle): GcmIvModeResu
 }
 
 /**
- * Returns whether a key works in the mode that another key of the token has. That the token refuses another IV, other
- * associated data and a change has been seen with that key. @throws TokenFault when the token is away or logged out
+ * Returns whether a key works in the mode that another key of the token has. With that other key, the token has already
+ * refused another IV, other associated data and a changed ciphertext. @throws TokenFault when the token is away or
+ * logged out
  */
 export function hasGcmIvMode(session: TokenSession, key: Handle, mode: GcmIvMode): boolean {
   const search: ModeSearch = { session, key, hasUnknownOutput: false };
@@ -96,7 +97,7 @@ function tryIvMode(search: ModeSearch, ckm: number, ivSent: IvSent): Outcome {
   }
   return unknownMode(
     search,
-    "the token's AES-GCM output does not decrypt again, or is not refused with another IV or a change",
+    "the token does not decrypt its own AES-GCM output, or accepts it with another IV or after a change",
   );
 }
 

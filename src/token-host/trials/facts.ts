@@ -6,7 +6,9 @@ import { unpad } from "../slots.js";
 import { listedMechanisms, type TokenSession } from "../session.js";
 import { toFault } from "../ckr.js";
 
-/** Reads them. @throws TokenFault when library or token cannot be read; a slot may fail, as some do */
+/**
+ * Reads the facts. @throws TokenFault when library or token cannot be read; a slot that cannot be read is not an error
+ */
 export function readFacts(session: TokenSession): TokenFacts {
   const { lib, slot } = session;
   try {

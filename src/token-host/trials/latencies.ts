@@ -44,7 +44,7 @@ function measureSession(session: TokenSession): readonly Latency[] {
   ];
 }
 
-/** @param key reading its label is measured, if there is one */
+/** Measures a search and, if there is a key, a reading of its label. */
 function measureObjects(session: TokenSession, label: string, key: Handle | undefined): readonly Latency[] {
   const { lib } = session;
   const search = time("C_FindObjectsInit to C_FindObjectsFinal, by label", () => {
