@@ -33,7 +33,7 @@ export interface NodeDelivery {
   readonly url: string;
   /** Whether this command stored it there; false for a node without ssh. */
   readonly isDelivered: boolean;
-  /** Whether the node's plugin may activate the KEK; null if that was not found out. */
+  /** Whether the node's plugin may activate the KEK; null if that is unknown. */
   readonly isApproved: boolean | null;
   /** What is wrong, or what to do; null if the node may activate the KEK. */
   readonly problem: string | null;

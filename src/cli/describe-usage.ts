@@ -51,7 +51,7 @@ function optionsMeant({ options }: Command, message: string, suggestion: string)
   return typeof long === "string" ? [long] : (suggestion.match(/--[\w-]+/gu) ?? []);
 }
 
-/** Returns the problem of 'help' with names of which no command is made. */
+/** Returns the problem of 'help' with words that name no command. */
 export function describeUnknown(words: readonly string[], program: Command): UsageProblem {
   const meant = commandsMeant(words, words.slice(-1), pathsOf(program));
   return {
@@ -89,7 +89,7 @@ function pathsOf(command: Command): string[][] {
 /**
  * Returns the commands that were most likely meant.
  * @param typed the names that were typed, those of the group included
- * @param words of them, those that name no command here
+ * @param words those of them that name no command here
  */
 function commandsMeant(
   typed: readonly string[],

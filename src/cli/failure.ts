@@ -22,7 +22,7 @@ const NEXT_STEPS = {
   MECHANISM_UNSUPPORTED: "run 'kms-pkcs11 check' to see which mechanisms the token offers",
   GENERATION_UNSUPPORTED: "make the KEK with the vendor's tool, with the label that the message names",
   TOKEN_REFUSED: "run 'kms-pkcs11 keys list' to see the state of the token",
-  PIN_REFUSED: "correct the PIN at its source before any other attempt: a token locks itself",
+  PIN_REFUSED: "correct the PIN at its source before any other attempt: repeated wrong PINs lock tokens",
   NOT_APPROVED: "run 'kms-pkcs11 approvals show' to see which signatures are missing",
   TOKEN_NOT_FOUND: "run 'kms-pkcs11 check' to see which tokens the library shows",
   HSM_UNAVAILABLE: "restore the HSM or its network connection, then repeat the command",

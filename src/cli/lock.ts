@@ -22,7 +22,7 @@ export function addLockCommand(program: Command, terminal: Terminal): void {
     .addHelpText(
       "after",
       `
-The plugin empties its cache, local KEKs and PIN from memory within a second, and replaces its token hosts, which logs them out.
+The plugin zeroes its cached seeds, local KEKs and PIN within a second, and replaces its token hosts, which logs it out.
 For kube-apiserver this is an outage of the HSM: it continues with the seeds that it has decrypted, and Status keeps answering
 for health.outageGracePeriod. /readyz says at once that the plugin is locked. It needs pin.unlock for every token.
 

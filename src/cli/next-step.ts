@@ -46,7 +46,7 @@ const STEPS = {
   migrate:
     "run 'kms-pkcs11 etcd usage --report usage.json', then 'kms-pkcs11 keys destroy @retired --usage-report usage.json'",
   recover:
-    "keep the backup: with a key that is found later, it still opens; create the deleted objects again from their source",
+    "keep the backup: if the key is found later, the objects in it can be decrypted; create the deleted objects again from their source",
   "recover a part": "correct what prevents the rest, then repeat the command; see 'kms-pkcs11 etcd recover'",
   adopt: "run 'kms-pkcs11 keys rotate' when the next KEK is due",
   split:

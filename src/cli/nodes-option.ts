@@ -26,7 +26,8 @@ export function addEveryNodeOption(command: Command): Command {
 
 /**
  * Returns the plugins that --nodes names; undefined if it is absent.
- * @param settings undefined if no configuration is read: an ssh:// address without one for HTTP then means the usual one
+ * @param settings undefined if no configuration is read: an ssh:// address that names no HTTP address then stands for
+ * the usual one
  * @throws KmsError CONFIG_INVALID
  */
 export function namedNodes({ nodes, cluster }: NodesOptions, settings?: Settings): URL[] | undefined {

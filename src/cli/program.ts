@@ -18,7 +18,7 @@ import { addCommands } from "./subcommands.js";
 import { throwUsageErrors, UsageError } from "./usage-error.js";
 import { wrapHelp } from "./wrap-help.js";
 
-/** What can be answered by the names and descriptions of the commands, if it is the only argument. */
+/** The only argument of a command line for which the names and descriptions of the commands suffice. */
 const LISTING: readonly (string | undefined)[] = [undefined, "-h", "--help", "help", "-V", "--version"];
 
 /** Descriptions of options are wrapped down to this many columns; commander's own limit of 40 needs a terminal of 70. */

@@ -1,5 +1,5 @@
-// The text of a progress display, and the rate that it shows. States only what is known: without a total it gives no part
-// and no remaining time. Knows no terminal.
+// The text of a progress display, and the rate that it shows. States only what is known: without a total it gives
+// neither a fraction nor a remaining time. Knows no terminal.
 
 export interface Step {
   /** What is counted, in the plural: "objects". */

@@ -36,8 +36,8 @@ export function addStatusCommand(program: Command, terminal: Terminal): void {
     .addHelpText(
       "after",
       `
---round-trip shows that API servers can use the plugin. Its Decrypt may come from the plugin's cache; that the HSM decrypts, the
-plugin itself tests for every KEK at each health.proofInterval, and /readyz and 'kms-pkcs11 check' report it.
+--round-trip shows that API servers can use the plugin. The plugin may answer its Decrypt from the cache. /readyz and
+'kms-pkcs11 check' show whether the HSM decrypts; the plugin tests every KEK at each health.proofInterval.
 
 Examples:
   kms-pkcs11 status --round-trip --wait 30s

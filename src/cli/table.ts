@@ -22,7 +22,7 @@ export function formatTable(
   return draw(fitTable(head, linesOf(rows), columns));
 }
 
-/** Returns names and values for people who compare them before they decide: on no terminal is a key_id shortened. */
+/** Returns names and values for people who compare them before they decide: a key_id is never shortened. */
 export function formatFacts(rows: readonly (readonly Cell[])[], columns = outputColumns()): string {
   return draw(fitTable(["", ""], linesOf(rows), columns, "whole")).trimStart();
 }

@@ -1,5 +1,5 @@
-// The client's side of the plugin's unlock socket: who would receive the message, and the exchange of one message for one
-// answer. What the messages mean is decided by the commands.
+// The client's side of the plugin's unlock socket: who would receive the message, and the exchange of one message for
+// one answer. The commands decide what the messages mean.
 import { lstatSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";

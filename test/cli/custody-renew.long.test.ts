@@ -95,7 +95,7 @@ it.each([
 });
 
 it("custody renew asks no token before enough right shares are entered", async () => {
-  expect(await renew(inForce().slice(0, 1))).toMatchObject({ stderr: matching(/not enough right shares/) });
+  expect(await renew(inForce().slice(0, 1))).toMatchObject({ stderr: matching(/not enough correct shares/) });
   expect(fixture.fault.calls("C_Login")).toBe(attempts);
 });
 

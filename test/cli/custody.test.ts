@@ -93,7 +93,7 @@ it("custody combine writes the PIN into a pipe or a new file, and names a wrong 
   const out = join(folder, "pin");
   expect((await custody("combine", [c, a], "--out", out)).code).toBe(0);
   expect([readFileSync(out, "utf8"), statSync(out).mode & 0o777]).toEqual([fixture.token.pin, 0o600]);
-  expect((await custody("combine", [a])).stderr).toMatch(/not enough right shares/);
+  expect((await custody("combine", [a])).stderr).toMatch(/not enough correct shares/);
 });
 
 it("custody combine refuses a taken file and a redirected output before it reads shares", async () => {

@@ -23,7 +23,8 @@ do not yet can read each other's data.
 
 With --nodes the command delivers to these nodes instead of this one: through ssh to ssh://USER@HOST, where it runs
 'kms-pkcs11 approvals deliver -' as that user, with the node's own configuration. Then it asks every plugin whether it may
-activate the KEK, also those with an HTTP address, which accept no approval over HTTP. Exit code 1 means that one may not yet.
+activate the KEK. It only asks nodes with an HTTP address, which accept no approval over HTTP. Exit code 1 means that a plugin
+may not activate the KEK yet.
 
 Example:
   kms-pkcs11 approvals deliver activate.json --config /etc/kms-pkcs11/config.yaml

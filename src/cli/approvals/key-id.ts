@@ -1,5 +1,5 @@
-// The key_id of a KEK in an option of `approvals`. It is compared with whole key_ids on nodes, so a prefix or an example would
-// be signed by everybody and then permit nothing.
+// The key_id of a KEK in an option of `approvals`. Nodes compare it with whole key_ids, so a prefix or an example would
+// permit nothing after everybody has signed it.
 import { invalid } from "../../config/invalid.js";
 import { isKeyId } from "../../hsm/key-id.js";
 

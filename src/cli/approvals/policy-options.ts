@@ -57,13 +57,16 @@ function peopleFrom(option: string, list: readonly string[], approves: boolean):
   });
 }
 
-/** Gives a person who is named several times all the keys. @throws KmsError CONFIG_INVALID for two roles */
+/**
+ * Merges the entries of a person who is named several times into one with all the keys. @throws KmsError CONFIG_INVALID
+ * for two roles
+ */
 function merged(people: readonly Person[]): Person[] {
   const byName = new Map<string, Person>();
   for (const person of people) {
     const known = byName.get(person.name);
     if (known !== undefined && known.approves !== person.approves) {
-      throw invalid(`--requester: ${person.name} is an --approver, who may propose too; give one of them`);
+      throw invalid(`--requester: ${person.name} is an --approver, who may propose too; give only one of the two options`);
     }
     byName.set(
       person.name,

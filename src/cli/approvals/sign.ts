@@ -22,8 +22,8 @@ interface SignOptions extends SigningOptions {
 }
 
 const HELP = `
-Compare the key_id and the instant with 'keys list --nodes' before you sign. The file stays as it is if the signature does
-not count: key not in the policy, person expired, signed already.
+Compare the key_id and the instant with 'keys list --nodes' before you sign. The file does not change if the signature would not
+count: because the key is not in the policy, the person's signatures have stopped counting, or the person has signed already.
 
 Example:
   kms-pkcs11 approvals sign activate.json --policy policy.json --identity ~/.ssh/id_ed25519_sk`;

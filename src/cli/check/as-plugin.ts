@@ -1,4 +1,5 @@
-// The part of `kms-pkcs11 check` that decides as whom it checks, and whether kube-apiserver's user can open the socket.
+// The part of `kms-pkcs11 check` that decides with whose rights it checks, and tests whether kube-apiserver's user can
+// open the socket.
 import { actingUser, describeUser, type ActingUser } from "../../admin/acting-user.js";
 import { connectionProblem, findApiserverUser, type ApiserverUser } from "../../admin/apiserver-access.js";
 import { asUser } from "../../admin/as-user.js";

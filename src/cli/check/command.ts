@@ -36,17 +36,17 @@ interface CheckOptions extends SettingsOptions {
 
 const HELP = `
 Files and sockets are tried as 'serve' uses them, with the rights of the plugin's user; the first line names this user. A
-plugin that is running is left alone. --probe-apiserver connects with the user and groups of the running kube-apiserver, or
-of /etc/kubernetes/manifests/kube-apiserver.yaml.
+running plugin is not disturbed. --probe-apiserver connects with the user and groups of the running kube-apiserver, or of
+/etc/kubernetes/manifests/kube-apiserver.yaml.
 
 --token-report tries on the preferred token everything that the plugin relies on: key templates, searches, attributes,
 mechanisms and tampering, sessions, the scope of a login, when new and destroyed keys are seen, and latencies. It needs no
-KEK. Its trial keys carry a label that no KEK has; it removes them also after an error or Ctrl-C, and says what it could
+KEK. Its trial keys carry a label that no KEK has; it removes them even after an error or Ctrl-C, and says what it could
 not remove. It changes nothing else, and a wrong PIN costs one attempt. It logs in as the plugin does, and as admin to make
 and remove keys if that is configured. For a moment it opens up to 64 sessions: do not run it while a plugin needs sessions
 of a token that has few. The report holds no PIN and no key; label, serial number and slot are left out unless you give
---with-identity. With -o json it can be sent to the developers of the plugin: see deploy/hsm/README.md. Exit status 1:
-something is missing that the plugin needs.
+--with-identity. With -o json it can be sent to the developers of the plugin: see deploy/hsm/README.md. Exit code 1: the token
+lacks something that the plugin needs.
 
 Examples:
   kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml

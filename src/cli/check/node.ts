@@ -23,10 +23,10 @@ const HTTP_LIMIT_MS = 2_000;
 
 export interface NodeCheck {
   readonly settings: Settings;
-  /** Absent if everything was given by flags. */
+  /** Undefined if flags give everything. */
   readonly configPath: string | undefined;
   readonly report: Report;
-  /** Receives a socket that clients can connect to with the rights of the configured one. */
+  /** Called with the path of a socket that has the rights of the configured one, while clients can connect to it. */
   readonly probe: ((path: string) => void) | undefined;
   /** systemd reads the PIN's file as root and passes it on. */
   readonly systemdReadsPin?: boolean;

@@ -20,7 +20,7 @@ export async function checkRights(token: TokenSettings, hsm: TokenHsm, report: R
       report.add(
         "ok",
         "rights",
-        `role ${role} may perhaps ${right}: not enforceable as far as session objects show (${detail})`,
+        `role ${role} may perhaps ${right}: a trial with session objects does not show that the token prevents it (${detail})`,
       );
     }
   }

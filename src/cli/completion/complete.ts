@@ -1,7 +1,7 @@
 // Answers the shells' completion scripts (deploy/completion/), which run `kms-pkcs11 __complete WORD...` with the words
-// before the cursor and the word at the cursor. Prints a candidate in each line, with a tab before its description, and in
-// the last line which names the shell adds: ":files", ":folders", ":users" or ":values". Prints no error: a line is being
-// typed.
+// before the cursor and the word at the cursor. Prints one candidate per line, with a tab before its description. The
+// last line says which names the shell adds: ":files", ":folders", ":users" or ":values". Prints no error, since the
+// line is still being typed.
 import type { Command } from "commander";
 import { flagOf, positionOf, takesValue, type Position } from "./position.js";
 import type { Candidate } from "./key-candidates.js";

@@ -1,5 +1,5 @@
-// The KEKs that a shell offers as values: from /keys of the node's plugin, without a PIN and without a login. Never takes
-// long, and never fails: a plugin that does not answer offers nothing.
+// The KEKs that a shell offers as values: from /keys of the node's plugin, without a PIN and without a login. Never
+// takes long, and never fails: a plugin that does not answer gives no candidates.
 import { readNodeText } from "../../admin/node-client.js";
 import { formatHttpAddress, USUAL_HTTP, type HttpAddress } from "../../config/http-address.js";
 import { ofCluster } from "../../config/node-address.js";

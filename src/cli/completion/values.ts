@@ -15,7 +15,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   user: "users",
 };
 
-/** A confirmation is typed: to complete it would defeat its purpose. */
+/** The operator must type a confirmation; completing it would defeat its purpose. */
 const CONFIRMATIONS = ["--i-understand-data-is-lost", "--every-node-has-left"];
 
 /** Returns what a shell offers for the value of an option or argument, apart from `valuesOf`. */

@@ -7,7 +7,7 @@ import { isLocalName, type HtmlPage } from "../../observability/http.js";
 import { ConsoleSession } from "./session.js";
 
 const HOST = "127.0.0.1";
-/** Age of the page that a request may get instead of a new one, in ms: each asks every node. */
+/** Maximum age in ms of a page that a request may get instead of a new one, since rendering a page asks every node. */
 const SHARED_MS = 1_000;
 
 /** A console that is listening. */

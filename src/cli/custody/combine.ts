@@ -53,7 +53,7 @@ export function addCustodyCombineCommand(custody: Command, terminal: Terminal): 
 /** Requires a place for the PIN before custodians enter their shares. @throws KmsError CONFIG_INVALID */
 function requireDestination(out: string | undefined): void {
   if (out !== undefined) {
-    // Without a PIN yet: a file that is left empty would be taken for one.
+    // Tries to make the file, without a PIN, and removes it: a command could take an empty file for the PIN.
     writePin(out, Buffer.alloc(0));
     rmSync(out);
     return;

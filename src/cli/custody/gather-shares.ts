@@ -7,7 +7,7 @@ import type { Entered } from "./enter-shares.js";
 
 /**
  * Takes shares until one of several sealed PINs of a set can be opened, and returns it.
- * @param among shares are judged by the sealed PIN of their epoch, or by the first
+ * @param among each share is judged by the sealed PIN of its epoch or, if there is none, by the first
  * @throws KmsError INPUT_INVALID if the shares end before
  */
 export async function gatherShares(
@@ -19,7 +19,7 @@ export async function gatherShares(
     const complete = among.find(({ missing }) => missing === 0);
     if (complete !== undefined) return complete;
     const next = await entries.next();
-    if (next.done === true) throw new KmsError("INPUT_INVALID", "not enough right shares were entered");
+    if (next.done === true) throw new KmsError("INPUT_INVALID", "not enough correct shares were entered");
     judge(next.value, among, terminal);
   }
 }

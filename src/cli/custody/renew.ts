@@ -176,7 +176,7 @@ async function lockRenewal(folder: string): ReturnType<typeof takeProcessLock> {
     return await takeProcessLock({ folder, name: "custody-renew", doing: "renewing", patienceMs: 0 });
   } catch (error) {
     if (!(error instanceof KmsError)) throw error;
-    throw new KmsError("CONFIG_INVALID", "another custody renew is running; wait until it has ended", error);
+    throw new KmsError("CONFIG_INVALID", "another custody renew is running; wait until it ends", error);
   }
 }
 

@@ -64,7 +64,7 @@ it records refused PINs there, and a wrong PIN costs one attempt. With --live-to
 kept its number: it only reads and uses KEKs, and follows the live plugin's record of refused PINs.
 
 etcd listens on sockets in a private folder under $TMPDIR. The API server listens in a network namespace of its own if this user
-may make one, otherwise on a free loopback port. All of it is removed at the end; what a killed drill has left, by the next one.
+may make one, otherwise on a free loopback port. The drill removes all of it at the end, and what a killed drill has left.
 
 Exit codes: 0 everything that was rehearsed can be read; 1 something cannot; 2 usage or configuration, or the file is not a
 sound snapshot; 3 the HSM or a program does not answer; 130 interrupted.
@@ -129,7 +129,7 @@ async function drill(options: Options, terminal: Terminal): Promise<void> {
   );
   if (options.output === "json") terminal.out(formatJson(report satisfies DrillOutput));
   else terminal.out(describeDrill(report));
-  // After it was shown: the disk may have become full.
+  // Shown first, since the disk may have become full.
   const path = writeDrillReport(options.to, report, describeDrill(report, Infinity));
   terminal.err(`report: ${path}`);
   if (error !== undefined) reportFailure(error, options.output, terminal);
@@ -185,7 +185,7 @@ function liveConfiguration({ live, cluster }: Options): Configured | undefined {
   try {
     return { settings: chosen(loadConfigurations(given), cluster).settings, path };
   } catch {
-    // Its PIN may be a credential of its unit, which is needed here as little as any other PIN.
+    // Its PIN may be a credential of its unit; the drill needs no PIN of the live plugin.
     return { settings: chosen(loadConfigurations({ ...given, pinFromStdin: true }), cluster).settings, path };
   }
 }

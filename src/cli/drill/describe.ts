@@ -49,7 +49,7 @@ const LIVE = {
 } as const;
 
 const NETWORK = {
-  "network namespace": "a namespace of its own, from which nothing leads out",
+  "network namespace": "a namespace of its own, without a connection to any other network",
   loopback: "loopback of this machine, since this user may not make a network namespace",
 } as const;
 

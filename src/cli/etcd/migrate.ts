@@ -71,7 +71,7 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
     .option("--dry-run", "report what would be rewritten, and rewrite nothing")
     .option(
       "--skip-cluster-check",
-      "continue if it is unknown whether the API server uses this etcd; never if it is known not to",
+      "continue although it is unknown whether the API server uses this etcd; refused if it is known not to",
     )
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {

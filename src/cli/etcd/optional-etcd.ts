@@ -1,5 +1,5 @@
-// The etcd of commands that can do without one: the options' or that of etcdctl's variables. Such a command has a --key
-// that names KEKs, so the private key of the client certificate is --etcd-key.
+// The etcd of commands that do not require one, named by their options or by etcdctl's variables. Such a command has a
+// --key that names KEKs, so the private key of the client certificate is --etcd-key.
 import type { Command } from "commander";
 import type { EtcdAccess } from "../../etcd/endpoints.js";
 import { etcdAccess } from "./options.js";

@@ -49,7 +49,7 @@ export function addRecoverOptions(command: Command): Command {
       .option("--context <name>", "context of the kubeconfig")
       .option(
         "--skip-cluster-check",
-        "continue if it is unknown whether the API server uses this etcd; never if it is known not to",
+        "continue although it is unknown whether the API server uses this etcd; refused if it is known not to",
       ),
   );
 }

@@ -42,9 +42,9 @@ The kubeconfig's user needs the verbs get, list, delete and unsafe-delete-ignore
 deletion, the object is read and decrypted again, and kube-apiserver has to say that it cannot read it either. Afterwards
 every resource must be listed within 60 s.
 
-After an interruption, run the command again on the same node. It reports as "gone" what the earlier run deleted: of the list of
---only or, without it, what the audit log names and is not older than --max-backup-age. A run is interrupted if it was killed,
-ended with an error, or left a resource that cannot be listed.
+After an interruption, run the command again on the same node. It reports as "gone" what the earlier run deleted: objects in the
+list of --only or, without it, objects that the audit log names in lines not older than --max-backup-age. A run is interrupted
+if it was killed, ended with an error, or left a resource that cannot be listed.
 
 If the approval policy has a threshold for recover, --only names the list that was approved.
 
@@ -142,7 +142,7 @@ async function removeFrom(
   if (left > 0 || deletion.lists.some(({ error }) => error !== null)) process.exitCode = EXIT_NO;
 }
 
-/** What fails before the results has deleted nothing; a question that is cancelled does not know of what. */
+/** An error before the results means that nothing was deleted. The error of a cancelled question does not say so. */
 function nothingDeleted(error: unknown): never {
   const { code, message } = KmsError.from(error);
   if (code !== "CANCELLED" || message.includes("nothing was deleted")) throw error;

@@ -1,4 +1,5 @@
-// The questions of `kms-pkcs11 init` on a terminal. An invalid answer is asked for again; Ctrl-C and Ctrl-D cancel.
+// The questions of `kms-pkcs11 init` on a terminal. A question whose answer is invalid is asked again; Ctrl-C and
+// Ctrl-D cancel.
 import { createInterface, type Interface } from "node:readline";
 import { KmsError } from "../../errors.js";
 import { HSMS } from "../../init/hsm-needs.js";

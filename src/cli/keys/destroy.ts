@@ -29,9 +29,9 @@ The active KEK is refused. Any other KEK requires a proof that no object is unde
 terminal you have to type the whole key_id as well; the command then checks the KEK, the nodes and the proof again. If one of
 several tokens failed, repeat the command to finish.
 
-A standby KEK has protected nothing if no node has activated it. This machine's clock cannot show that, since a node's clock
-may be ahead: name every node with --nodes, and no proof is needed until 10 s before the activation. No standby KEK is
-destroyed later than that; a call that a slow token would begin too late is not made.
+A standby KEK has protected nothing if no node has activated it. This machine's clock cannot show that, since a node's clock may
+be ahead. If you name every node with --nodes, no proof is needed until 10 s before the activation. After that, the command
+destroys no standby KEK, and makes no call that a slow token would begin too late.
 
 A node shows that it never used a standby KEK if its memory, in its stateDir, is older than the key. If it is not, or if a
 node has used the KEK, the command requires the same proof as for a retired KEK. Whenever an etcd is named (--endpoints or

@@ -78,7 +78,7 @@ async function approvalsOf(settings: Settings): Promise<ApprovalView | undefined
   return (await import("../../admin/approval-view.js")).approvalView(settings);
 }
 
-/** Time after its activation within which some node may not have been asked for its Status yet, in ms. */
+/** Time after its activation within which kube-apiserver may not have asked every node for Status yet, in ms. */
 const FRESH_MS = 180_000;
 
 function finish(
@@ -118,7 +118,7 @@ export function withAge(
   return { ...view, keys };
 }
 
-/** Sets the exit code if a token or node is missing in the list, which says so itself to people. */
+/** Sets the exit code if a token or node is missing from the list. People see that in the list itself. */
 function reportMissing(
   tokens: readonly Token[],
   nodes: readonly NodeReport[],

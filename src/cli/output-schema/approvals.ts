@@ -67,7 +67,7 @@ export const deliverToNodesOutput = z.object({
       approved: z
         .boolean()
         .nullable()
-        .describe("whether the node's plugin may activate the KEK; null if that was not found out"),
+        .describe("whether the node's plugin may activate the KEK; null if that is unknown"),
       problem: z.string().nullable().describe("what is wrong, or what to do"),
     }),
   ),

@@ -21,9 +21,9 @@ export interface StoredOptions extends OptionalEtcdOptions {
   readonly resources?: string;
 }
 
-/** With a shorter one, a rotation that takes longer would be followed by another when it is continued, in ms. */
+/** Minimum of --max-age, in ms: if a rotation took longer than --max-age, continuing it would begin another one. */
 const LEAST_MAX_AGE_MS = 24 * 3_600_000;
-/** Clocks that differ by this much are tolerated, in ms, so the time at which a KEK is settled counts from later. */
+/** Clocks may differ by this much, in ms, so a KEK counts as settled only that much later. */
 const CLOCKS_DIFFER_MS = 5_000;
 
 /** Adds the options that say what a rotation is for. */

@@ -96,7 +96,7 @@ export function addRotationRunCommand(rotation: Command, terminal: Terminal): vo
   addLimitOptions(addStoredOptions(command))
     .option("--kubeconfig <file>", "kubeconfig of the cluster; found as by kubectl if omitted")
     .option("--context <name>", "context of the kubeconfig")
-    .option("--skip-cluster-check", "continue if it is unknown whether the API server uses this etcd")
+    .option("--skip-cluster-check", "continue although it is unknown whether the API server uses this etcd")
     .option(
       "--usage-report <file>",
       "proof for --destroy-after: a report of another etcd; may be repeated",

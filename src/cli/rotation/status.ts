@@ -121,7 +121,7 @@ function kekRow({ keyIds, state, label }: RotationKek, { nodes }: Facts): string
   ];
 }
 
-/** Preflight is part of every run; what lies behind the position has been done. */
+/** Preflight is part of every run; the steps before the position have been taken. */
 function stateOf(
   step: Step,
   { step: at }: Position,
@@ -130,7 +130,7 @@ function stateOf(
 ): string {
   if (step === "preflight") return "at each run";
   if (at === "blocked") return "unknown";
-  // What only the nodes show.
+  // Only the nodes show these.
   if (!areNodesAsked && (step === "wait" || step === "confirm")) return "unknown";
   if (at === "done") return "done";
   if (step === at) return step === "migrate" && left === undefined ? "unknown" : "next";
