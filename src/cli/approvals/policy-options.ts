@@ -66,7 +66,9 @@ function merged(people: readonly Person[]): Person[] {
   for (const person of people) {
     const known = byName.get(person.name);
     if (known !== undefined && known.approves !== person.approves) {
-      throw invalid(`--requester: ${person.name} is an --approver, who may propose too; give only one of the two options`);
+      throw invalid(
+        `--requester: ${person.name} is an --approver, who may propose too; give only one of the two options`,
+      );
     }
     byName.set(
       person.name,
