@@ -61,7 +61,7 @@ export class LocalKeks {
   readonly #opening = new Map<string, Promise<KeyObject>>();
   #current: LocalKek | undefined;
   #making: { readonly keyId: string; readonly promise: Promise<LocalKek> } | undefined;
-  /** Incremented when local KEKs are forgotten, so that a call to the HSM in progress does not restore any of them. */
+  /** Incremented when local KEKs are forgotten, so that an HSM call in progress does not restore any of them. */
   #epoch = 0;
   #changes = 0;
 

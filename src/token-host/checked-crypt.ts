@@ -113,7 +113,7 @@ export class CheckedCrypt {
     } catch (error) {
       throw encryptFault(error);
     }
-    const wrong = `the token's ${mechanism.name} ciphertext does not open to what was encrypted`;
+    const wrong = `the token's ${mechanism.name} ciphertext does not decrypt to what was encrypted`;
     let opened: Buffer;
     try {
       opened = performer.decrypt(this.#session, kek, request.aad, body);

@@ -8,7 +8,7 @@ import type { LaneKeyring } from "./lane-keyring.js";
 import type { TokenSession } from "./session.js";
 import { denotes } from "./shared-kek.js";
 
-/** The codes with which a KEK refuses a ciphertext of another one. */
+/** The codes with which a KEK refuses a ciphertext of another KEK. */
 const REFUSALS: ReadonlySet<ErrorCode> = new Set(["NOT_AUTHENTIC", "INPUT_INVALID", "MECHANISM_UNSUPPORTED"]);
 
 /** The token in the slot. */

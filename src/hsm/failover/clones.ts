@@ -93,7 +93,7 @@ export class Clones {
     const key = `the key there with this label and CKA_ID, ${record.keyId},`;
     return isComparable
       ? `not cloned to ${token}: ${key} has a different value and is refused`
-      : `perhaps not cloned to ${token}: ${key} has no fingerprint to compare, and decrypts only once it has opened a self-test`;
+      : `perhaps not cloned to ${token}: ${key} has no fingerprint to compare, and decrypts only once it has decrypted a canary`;
   }
 }
 
