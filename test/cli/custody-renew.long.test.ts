@@ -94,7 +94,7 @@ it.each([
   expect(existsSync(pagesOf(epoch + 1)) ? readdirSync(pagesOf(epoch + 1)) : []).toEqual([]);
 });
 
-it("custody renew asks no token before enough right shares are entered", async () => {
+it("custody renew asks no token before enough correct shares are entered", async () => {
   expect(await renew(inForce().slice(0, 1))).toMatchObject({ stderr: matching(/not enough correct shares/) });
   expect(fixture.fault.calls("C_Login")).toBe(attempts);
 });
