@@ -129,7 +129,7 @@ function choosePlain(plain: readonly Generation[], { objectName, pinned }: Sched
   if (pinned !== undefined) {
     throw new KmsError(
       "KEY_AMBIGUOUS",
-      `keys.active names ${pinned}, which ${named.length} keys labelled "${objectName}" match; copy a key_id from 'kms-pkcs11 keys list'`,
+      `keys.active (${pinned}) matches ${named.length} keys labelled "${objectName}" instead of one; copy a key_id from 'kms-pkcs11 keys list'`,
     );
   }
   const names = plain.map(({ record }) => record.keyId).join(" and ");

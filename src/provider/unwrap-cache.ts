@@ -38,7 +38,7 @@ export class UnwrapCache {
   #entries: LRUCache<string, Entry> | undefined;
   readonly #underWay = new Map<string, SharedLoad>();
   /** Incremented by every removal by key, so that a load in progress is not stored afterwards. */
-  #epoch = 0;
+  #removals = 0;
   #changes = 0;
   #usedAhead = 0;
 
@@ -148,8 +148,8 @@ export class UnwrapCache {
   async loadAhead(seed: NamedSeed, load: () => Promise<Buffer>): Promise<boolean> {
     const isWanted = (): boolean => this.free > 0 && !this.has(seed.name);
     if (!isWanted()) return false;
-    const { epoch, beganAt, plaintext } = await this.#timed(load);
-    const isAdded = epoch === this.#epoch && isWanted();
+    const { removals, beganAt, plaintext } = await this.#timed(load);
+    const isAdded = removals === this.#removals && isWanted();
     if (isAdded) this.#set(seed, plaintext, { provenAt: beganAt, isAhead: true });
     plaintext.fill(0);
     return isAdded;
@@ -157,9 +157,9 @@ export class UnwrapCache {
 
   /** Has the HSM decrypt an entry again, which begins its lifetime again. Passes on an error of `load`. */
   async renew(name: string, load: () => Promise<Buffer>): Promise<void> {
-    const { epoch, beganAt, plaintext } = await this.#timed(load);
+    const { removals, beganAt, plaintext } = await this.#timed(load);
     const entry = this.#entries?.peek(name);
-    if (epoch === this.#epoch && entry !== undefined) {
+    if (removals === this.#removals && entry !== undefined) {
       entry.plaintext.fill(0);
       entry.plaintext = Buffer.from(plaintext);
       entry.provenAt = beganAt;
@@ -169,7 +169,7 @@ export class UnwrapCache {
 
   /** Zeroes every plaintext that was encrypted under this KEK. */
   dropKey(keyId: string): void {
-    this.#epoch++;
+    this.#removals++;
     for (const [name, entry] of this.#entries?.entries() ?? []) {
       if (entry.keyId === keyId) this.#entries?.delete(name);
     }
@@ -186,7 +186,7 @@ export class UnwrapCache {
   }
 
   clear(): void {
-    this.#epoch++;
+    this.#removals++;
     this.#entries?.clear();
   }
 
@@ -200,8 +200,8 @@ export class UnwrapCache {
 
   async #load(seed: NamedSeed, load: () => Promise<Buffer>): Promise<Buffer> {
     try {
-      const { epoch, beganAt, plaintext } = await this.#timed(load);
-      if (epoch === this.#epoch) this.#set(seed, plaintext, { provenAt: beganAt, isAhead: false });
+      const { removals, beganAt, plaintext } = await this.#timed(load);
+      if (removals === this.#removals) this.#set(seed, plaintext, { provenAt: beganAt, isAhead: false });
       return plaintext;
     } catch (error) {
       const kept = meansHsmAway(KmsError.from(error)) ? this.#expired(seed.name) : undefined;
@@ -222,10 +222,10 @@ export class UnwrapCache {
   /** Loads, and returns when that began: an entry's lifetime counts from then. */
   async #timed(
     load: () => Promise<Buffer>,
-  ): Promise<{ readonly epoch: number; readonly beganAt: number; readonly plaintext: Buffer }> {
-    const epoch = this.#epoch;
+  ): Promise<{ readonly removals: number; readonly beganAt: number; readonly plaintext: Buffer }> {
+    const removals = this.#removals;
     const beganAt = this.#now();
-    return { epoch, beganAt, plaintext: await load() };
+    return { removals, beganAt, plaintext: await load() };
   }
 
   /** Keeps copies: the plaintext is the caller's, and the ciphertext may be part of a larger message. */

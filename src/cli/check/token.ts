@@ -88,7 +88,7 @@ function checkPinned(
   if (pinnedKey === undefined) return;
   const matches = generations.filter(({ record }) => isCalled(record, pinnedKey));
   if (matches.length === 0) {
-    const text = `keys.active names ${pinnedKey}, but no key matches; copy a key_id from 'kms-pkcs11 keys list', or remove it`;
+    const text = `keys.active (${pinnedKey}) matches no key; copy a key_id from 'kms-pkcs11 keys list', or remove it`;
     report.add("warn", "keys.active", text);
   } else if (activation !== -Infinity) {
     const text = "keys.active has no effect, since a KEK with an activation instant is active; remove it";
