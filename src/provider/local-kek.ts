@@ -62,7 +62,7 @@ export class LocalKeks {
   #current: LocalKek | undefined;
   #making: { readonly keyId: string; readonly promise: Promise<LocalKek> } | undefined;
   /** Incremented when local KEKs are forgotten, so that an HSM call in progress does not restore any of them. */
-  #timesForgotten = 0;
+  #removals = 0;
   #changes = 0;
 
   /** @param now a monotonic clock in ms */
@@ -129,7 +129,7 @@ export class LocalKeks {
 
   /** Forgets every local KEK that may be under this KEK, by its key_id or an earlier one. */
   dropKey(keyId: string): void {
-    this.#timesForgotten++;
+    this.#removals++;
     if (this.#current?.keyId === keyId) this.#current = undefined;
     this.#changes++;
     for (const [name, entry] of this.#opened.entries()) {
@@ -138,7 +138,7 @@ export class LocalKeks {
   }
 
   clear(): void {
-    this.#timesForgotten++;
+    this.#removals++;
     this.#current = undefined;
     this.#opened.clear();
   }
@@ -174,12 +174,12 @@ export class LocalKeks {
   }
 
   async #makeOnce(keyId: string): Promise<LocalKek> {
-    const timesForgotten = this.#timesForgotten;
+    const removals = this.#removals;
     const bytes = randomBytes(LOCAL_KEK_BYTES);
     try {
       const wrapped = await this.#wrapper.wrap(keyId, bytes);
       const local = { keyId, key: createSecretKey(bytes), wrapped, madeAt: this.#now(), uses: 0 };
-      if (timesForgotten === this.#timesForgotten) {
+      if (removals === this.#removals) {
         this.#remember(local);
         this.#current = local;
       }
@@ -204,7 +204,7 @@ export class LocalKeks {
   }
 
   async #unwrap(keyId: string, wrapped: Uint8Array, caller: Caller): Promise<KeyObject> {
-    const timesForgotten = this.#timesForgotten;
+    const removals = this.#removals;
     const bytes = await this.#wrapper.unwrap(keyId, wrapped, caller);
     try {
       if (bytes.length !== LOCAL_KEK_BYTES) {
@@ -212,8 +212,7 @@ export class LocalKeks {
       }
       const key = createSecretKey(bytes);
       // A copy, since the annotation may be part of a larger message.
-      if (timesForgotten === this.#timesForgotten)
-        this.#remember({ keyId, key, wrapped: Buffer.from(wrapped) });
+      if (removals === this.#removals) this.#remember({ keyId, key, wrapped: Buffer.from(wrapped) });
       return key;
     } finally {
       bytes.fill(0);

@@ -37,7 +37,7 @@ export class Outage {
     return `${describeLoss(this.#reason)} for ${this.seconds.toFixed(0)} s: ${this.#reason.message}`;
   }
 
-  /** Duration of the outage so far, in seconds; 0 without an outage. */
+  /** Time since the outage began, in seconds; 0 without an outage. */
   get seconds(): number {
     return this.#since === undefined ? 0 : (this.#now() - this.#since) / 1000;
   }

@@ -34,7 +34,7 @@ export interface LaneData {
   readonly fd: number;
   /** Makes lanes load the library one after another. */
   readonly turn: Int32Array<SharedArrayBuffer>;
-  /** What other lanes have found so far. */
+  /** What other lanes found before this one started. */
   readonly keks: readonly SharedKek[];
   /** The file of UNUSED_MEMORY_LIBRARY, which a lane's single file cannot find by itself. */
   readonly unusedMemory: string;

@@ -85,7 +85,7 @@ export class TokenSession {
     return this.#losses;
   }
 
-  /** Shortest time that an operation under a key took so far, in ms; undefined before the first. */
+  /** Shortest time that an operation under a key has taken, in ms; undefined before the first. */
   get operationMs(): number | undefined {
     return this.#operationMs;
   }

@@ -1,5 +1,5 @@
-// Has the tokens of a failover set prove that they hold a KEK which they show under another key_id, by a fingerprint that cannot
-// be compared: only the KEK opens the canary that a token which shows its key_id has encrypted.
+// Has the tokens of a failover set prove that they hold a KEK which they show under another key_id, by a fingerprint
+// that cannot be compared: only the KEK decrypts the canary, which a token that shows its key_id has encrypted.
 import { hasKeyId, isSameKek, nameCkaId } from "../key-id.js";
 import type { CryptRequest, KekRecord } from "../port.js";
 import type { KekMemory } from "./kek-memory.js";
@@ -15,7 +15,9 @@ export class CloneProofs {
     this.#memory = memory;
   }
 
-  /** Makes the canary of a KEK that has just been proven, if it has none, and has the tokens open it. Never throws. */
+  /**
+   * Makes the canary of a KEK that has just been proven, if it has none, and has the tokens decrypt it. Never throws.
+   */
   async proveAgain({ keyId, mechanism }: CryptRequest): Promise<void> {
     for (const member of this.#members) await member.addCanary(keyId, mechanism, this.#memory);
     await Promise.all(this.#members.map((member) => member.tryKek(keyId, this.#memory)));
@@ -42,7 +44,7 @@ export class CloneProofs {
   }
 
   /**
-   * Returns the KEKs that only clones under other key_ids hold, by the key_id under which they opened the canary.
+   * Returns the KEKs that only clones under other key_ids hold, by the key_id under which they decrypted the canary.
    * @param shown the KEKs that tokens show
    */
   provenClones(shown: readonly KekRecord[]): KekRecord[] {

@@ -1,5 +1,6 @@
-// What a failover set remembers of its KEKs beyond a restart: the key_id first seen under each label and CKA_ID, and a canary
-// under each key_id. While the token that showed the key_id is away, only a key that opens the canary counts as that KEK.
+// What a failover set remembers of its KEKs beyond a restart: the key_id first seen under each label and CKA_ID, and a
+// canary under each key_id. While the token that showed the key_id is away, only a key that decrypts the canary counts
+// as that KEK.
 //
 // Nothing in it is secret. A canary is 32 random bytes, encrypted by a token that shows the key_id. Its associated data differ
 // from those of every seed, so that it never decrypts as one, and only a digest of the random bytes is stored. Whoever writes

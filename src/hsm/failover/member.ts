@@ -59,15 +59,15 @@ export class Member {
     return this.holds(keyId) || this.isProven(keyId);
   }
 
-  /** Returns whether the token has opened the canary of a KEK that it shows under another key_id. */
+  /** Returns whether the token has decrypted the canary of a KEK that it shows under another key_id. */
   isProven(keyId: string): boolean {
     const similar = this.similarTo(keyId)?.keyId;
     return similar !== undefined && this.#proven.get(keyId) === similar;
   }
 
   /**
-   * Finds out whether the token holds a KEK whose key_id there is another, by a fingerprint that cannot be compared: only
-   * the KEK opens its canary. Never throws.
+   * Finds out whether the token holds a KEK whose key_id there is another, by a fingerprint that cannot be compared:
+   * only the KEK decrypts its canary. Never throws.
    */
   async tryKek(keyId: string, memory: KekMemory): Promise<void> {
     const similar = this.similarTo(keyId)?.keyId;
