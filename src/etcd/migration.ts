@@ -1,4 +1,4 @@
-// Rewrites, through the API, every object in etcd that is not under the active key, until a survey of etcd finds none
+// Rewrites, through the API, every object in etcd that is not under the active KEK, until a survey of etcd finds none
 // left. Keeps no state between runs: after an interruption the next run finds fewer objects to rewrite. An API server
 // uses a new key only after its next Status call to the plugin, so objects that it left unchanged are tried again.
 import { setTimeout as sleep } from "node:timers/promises";
@@ -53,7 +53,7 @@ export interface Failure {
 export interface Migrated {
   readonly passes: number;
   readonly rewritten: number;
-  /** Objects that others have written under the active key in the meantime. */
+  /** Objects that others have written under the active KEK in the meantime. */
   readonly overtaken: number;
   readonly gone: number;
   /** From the last pass. */
@@ -66,7 +66,7 @@ const PAUSE_MS = 5_000;
 /** A pass whose first objects are all unchanged ends after this many: the API servers do not use the new key yet. */
 const MAX_INITIAL_UNCHANGED = 50;
 const UNCHANGED =
-  "kube-apiserver leaves it unchanged: it does not write this resource under the active key; check its EncryptionConfiguration and its plugin's key_id";
+  "kube-apiserver leaves it unchanged: it does not write this resource under the active KEK; check its EncryptionConfiguration and its plugin's key_id";
 const SLICE_MS = 100;
 
 /**

@@ -1,4 +1,4 @@
-// The progress of a migration: by resource, how many objects are under the active key, how many still have to be
+// The progress of a migration: by resource, how many objects are under the active KEK, how many still have to be
 // rewritten, and how many the migration does not concern.
 import { KmsError } from "../errors.js";
 import { kmsProvider, type Usage } from "./census-row.js";
@@ -19,7 +19,7 @@ export interface Aim {
 }
 
 /**
- * `current`: under the active key; `stale`: to be rewritten; `clear` and `aside`: in clear, or encrypted otherwise,
+ * `current`: under the active KEK; `stale`: to be rewritten; `clear` and `aside`: in clear, or encrypted otherwise,
  * which this migration does not concern.
  */
 export type ObjectState = "current" | "stale" | "clear" | "aside" | "unreadable";

@@ -1,4 +1,4 @@
-// `kms-pkcs11 etcd migrate`: makes kube-apiserver rewrite every object that is not under the active key, and ends with
+// `kms-pkcs11 etcd migrate`: makes kube-apiserver rewrite every object that is not under the active KEK, and ends with
 // a survey of etcd as evidence that none is left.
 import { Option, type Command } from "commander";
 import { KmsError } from "../../errors.js";
@@ -56,7 +56,7 @@ Example:
 export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
   const command = addPluginSocketOptions(addEndpointOptions(etcd.command("migrate")))
     .description(
-      "make kube-apiserver rewrite every object that is not under the active key; exit 0 if none is left, 1 if some are",
+      "make kube-apiserver rewrite every object that is not under the active KEK; exit 0 if none is left, 1 if some are",
     )
     .option("--prefix <prefix>", "kube-apiserver's --etcd-prefix", DEFAULT_PREFIX)
     .option("--kubeconfig <file>", "kubeconfig of the cluster; found as by kubectl if omitted")

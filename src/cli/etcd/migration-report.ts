@@ -1,4 +1,4 @@
-// The output of `etcd migrate`: by resource the objects under the active key before and after, the reasons for objects
+// The output of `etcd migrate`: by resource the objects under the active KEK before and after, the reasons for objects
 // that are left, and what to do next.
 import type { MigrationResult } from "../../admin/migrate-stored.js";
 import type { Migrated } from "../../etcd/migration.js";

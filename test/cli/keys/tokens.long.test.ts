@@ -170,7 +170,7 @@ describe("keys destroy and adopt", () => {
     expect(await listed()).toMatchObject([{ keyId: first, state: "active", tokens: [FIRST, SECOND] }]);
   });
 
-  it("'keys adopt' gives one label on every token without changing the active key", async () => {
+  it("'keys adopt' gives one label on every token without changing the active KEK", async () => {
     makePlainKey(token, "kms-kek", "07");
     clone.sync();
     const [{ keyId: plain } = { keyId: "" }] = (await listed()) as { keyId: string }[];
