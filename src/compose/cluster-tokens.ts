@@ -9,10 +9,12 @@ import { KekOwners } from "../hsm/shared/kek-owners.js";
 import { SharedToken } from "../hsm/shared/shared-token.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { KekName } from "../hsm/wire-calls.js";
+import { usedKeyIds } from "../provider/key-memory.js";
 import { ReadingTurns } from "../provider/reading-turns.js";
 import type { LibraryKind } from "../provider/reload-schedule.js";
 import type { ClusterHsm } from "./cluster.js";
 import type { ServiceStart } from "./service.js";
+import { memoryOf } from "./provider.js";
 import { combine, kekNameOf, openConfigured, type LockedToken, type OpenedToken } from "./tokens.js";
 
 interface Opened extends OpenedToken {
@@ -59,6 +61,8 @@ export class ClusterTokens {
   expect(all: readonly Settings[]): void {
     this.#expected.clear();
     for (const settings of all) {
+      const tokens = new Set(settings.tokens.map(tokenIdentity));
+      this.#owners.reserve(nameOf(settings), usedKeyIds(memoryOf(settings)), tokens.size);
       for (const token of settings.tokens) {
         const identity = tokenIdentity(token);
         const keks = this.#expected.get(identity) ?? new Map<string, KekName>();
@@ -88,6 +92,11 @@ export class ClusterTokens {
         have: (keyId) => this.#owners.isForeign(name, keyId),
       },
     };
+  }
+
+  /** Gives up the KEKs of clusters that are not among these. */
+  keepOnly(wanted: readonly Settings[]): void {
+    this.#owners.keepOnly(new Set(wanted.map(nameOf)));
   }
 
   /** Closes the tokens that only this cluster uses. @param graceMs for closing their sessions */

@@ -3,6 +3,7 @@ import type { Settings } from "../config/settings.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import type { SchedulePolicy } from "../provider/generations.js";
+import type { KeyMemoryStore } from "../provider/key-memory.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY, readOnly } from "../provider/published-memory.js";
 import { RunningProvider, type ProviderOptions } from "../provider/running-provider.js";
 import type { CacheObserver } from "../provider/unwrap-cache-options.js";
@@ -21,6 +22,11 @@ export function openProvider(settings: Settings, hsm: Hsm, log: Log): RunningPro
   return new RunningProvider({ ...options, memory: readOnly(options.memory), readsOnce: true });
 }
 
+/** Returns where a node's memory of its answers is stored. */
+export function memoryOf({ stateDir }: Settings): KeyMemoryStore {
+  return stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir);
+}
+
 /** Returns the provider's options, without reloads of the token's library. */
 export function providerOptions(
   settings: Settings,
@@ -28,7 +34,7 @@ export function providerOptions(
   observer: CacheObserver,
   log: Log,
 ): ProviderOptions {
-  const { stateDir, health, mode, mechanism, localKek, refreshIntervalMs } = settings;
+  const { health, mode, mechanism, localKek, refreshIntervalMs } = settings;
   const { entries, ttlMs, outageTtlMs } = settings.cache;
   return {
     hsm,
@@ -41,7 +47,7 @@ export function providerOptions(
     policy: schedulePolicy(settings),
     outage: { gracePeriodMs: health.outageGracePeriodMs, onHsmLoss: health.onHsmLoss },
     cache: { entries, ttlMs, outageTtlMs, observer },
-    memory: stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir),
+    memory: memoryOf(settings),
     log,
   };
 }

@@ -57,6 +57,11 @@ const FIRST_STORE = { afterMs: 2_000, withinMs: 8_000 };
 /** Beyond this number, the key_id whose last answer is longest ago is forgotten. */
 const MOST_KEY_IDS = 256;
 
+/** Returns the key_ids under which a node answered, as its memory was stored last. */
+export function usedKeyIds(store: KeyMemoryStore): string[] {
+  return (document.safeParse(store.load()).data?.answered ?? []).map(({ keyId }) => keyId);
+}
+
 /** The storage and the clocks of the memory. */
 export interface KeyMemoryOptions {
   readonly store: KeyMemoryStore;

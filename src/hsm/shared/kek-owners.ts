@@ -16,9 +16,31 @@ interface Ownership {
   readonly tokens: Set<unknown>;
 }
 
-/** Gives each KEK to the first cluster that shows it, for as long as a token shows it under that cluster's name. */
+/** A cluster whose tokens have not all been read since it was opened. */
+interface Earlier {
+  /** The key_ids that it used. */
+  readonly used: ReadonlySet<string>;
+  readonly tokens: number;
+  /** The tokens that have been read since. */
+  readonly read: Set<unknown>;
+}
+
+/**
+ * Gives each KEK to the cluster that used it, or else to the first one that shows it, for as long as a token shows it under
+ * that cluster's name.
+ */
 export class KekOwners {
   readonly #owners = new Map<string, Ownership>();
+  readonly #earlier = new Map<string, Earlier>();
+
+  /**
+   * Reserves the KEKs that a cluster used until each of its tokens has been read. Otherwise a restart could give a KEK to a
+   * cluster that has a copy. @param used key_ids @param tokens number of the cluster's tokens
+   */
+  reserve(cluster: string, used: Iterable<string>, tokens: number): void {
+    const known = this.#earlier.get(cluster)?.used ?? [];
+    this.#earlier.set(cluster, { used: new Set([...known, ...used]), tokens, read: new Set() });
+  }
 
   /**
    * Returns those of a cluster's records whose KEK no other cluster owns; the cluster owns them from now on, and no longer
@@ -28,13 +50,12 @@ export class KekOwners {
     this.#disown(cluster, token, new Set(shown.flatMap(namesOf)));
     const rivals = new Set<string>();
     const records = shown.filter((record) => {
-      const rival = namesOf(record)
-        .map((keyId) => this.#owners.get(keyId)?.cluster)
-        .find((owner) => owner !== undefined && owner !== cluster);
+      const rival = this.#rivalOf(cluster, namesOf(record));
       if (rival === undefined) for (const keyId of namesOf(record)) this.#own(cluster, token, keyId);
       else rivals.add(`${record.keyId} is the KEK of cluster ${rival} too`);
       return rival === undefined;
     });
+    this.#noteReading(cluster, token);
     const finding =
       rivals.size === 0
         ? undefined
@@ -47,9 +68,30 @@ export class KekOwners {
     return (this.#owners.get(keyId)?.cluster ?? cluster) !== cluster;
   }
 
-  /** Forgets what a cluster owns. */
+  /** Reserves what a cluster owns for the time until it is opened again. */
   release(cluster: string): void {
-    for (const [keyId, owner] of this.#owners) if (owner.cluster === cluster) this.#owners.delete(keyId);
+    const owned = [...this.#owners].filter(([, owner]) => owner.cluster === cluster).map(([keyId]) => keyId);
+    for (const keyId of owned) this.#owners.delete(keyId);
+    this.reserve(cluster, owned, Infinity);
+  }
+
+  /** Forgets all clusters but these. */
+  keepOnly(clusters: ReadonlySet<string>): void {
+    for (const cluster of this.#earlier.keys()) if (!clusters.has(cluster)) this.#earlier.delete(cluster);
+  }
+
+  #rivalOf(cluster: string, keyIds: readonly string[]): string | undefined {
+    const owner = keyIds.map((keyId) => this.#owners.get(keyId)?.cluster).find((one) => one !== undefined);
+    if (owner !== undefined) return owner === cluster ? undefined : owner;
+    const users = [...this.#earlier].filter(([, { used }]) => keyIds.some((keyId) => used.has(keyId)));
+    return users.some(([user]) => user === cluster) ? undefined : users[0]?.[0];
+  }
+
+  /** When each of its tokens has been read, a cluster owns what it used, unless a label was changed. */
+  #noteReading(cluster: string, token: unknown): void {
+    const earlier = this.#earlier.get(cluster);
+    earlier?.read.add(token);
+    if (earlier !== undefined && earlier.read.size >= earlier.tokens) this.#earlier.delete(cluster);
   }
 
   #own(cluster: string, token: unknown, keyId: string): void {

@@ -41,10 +41,38 @@ it("a KEK goes to the cluster that its label names once no token shows it as the
   expect(owners.claim("a", TOKEN, [kek("1")]).finding).toContain("1 is the KEK of cluster b too");
 });
 
-it("a KEK is recognised by any of its key_ids, and is free once its cluster has left", () => {
+it("a KEK is recognised by any of its key_ids, and is free once its cluster is removed", () => {
   const owners = new KekOwners();
   owners.claim("a", TOKEN, [kek("1", ["alias"])]);
   expect(owners.claim("b", TOKEN, [kek("alias")]).records).toEqual([]);
   owners.release("a");
+  owners.keepOnly(new Set(["b"]));
   expect(owners.claim("b", TOKEN, [kek("alias")]).records).toEqual([kek("alias")]);
+});
+
+it("a KEK stays with the cluster that used it until all its tokens are read without it", () => {
+  const owners = new KekOwners();
+  owners.reserve("a", ["1"], 2);
+  owners.reserve("b", [], 1);
+  expect(owners.claim("b", TOKEN, [kek("1")]).finding).toContain("1 is the KEK of cluster a too");
+  owners.claim("a", TOKEN, []);
+  expect(owners.claim("b", TOKEN, [kek("1")]).records).toEqual([]);
+  owners.claim("a", "another token", []);
+  expect(owners.claim("b", TOKEN, [kek("1")]).records).toEqual([kek("1")]);
+});
+
+it("a KEK of two clusters that both used it goes to the first one that shows it", () => {
+  const owners = new KekOwners();
+  for (const name of ["a", "b"]) owners.reserve(name, ["1"], 1);
+  expect(owners.claim("b", TOKEN, [kek("1")]).records).toEqual([kek("1")]);
+  expect(owners.claim("a", TOKEN, [kek("1")]).records).toEqual([]);
+});
+
+it("a cluster that is opened again keeps its KEK although another shows it meanwhile", () => {
+  const owners = new KekOwners();
+  owners.claim("a", TOKEN, [kek("1")]);
+  owners.release("a");
+  expect(owners.claim("b", TOKEN, [kek("1")]).records).toEqual([]);
+  owners.reserve("a", [], 1);
+  expect(owners.claim("a", TOKEN, [kek("1")]).records).toEqual([kek("1")]);
 });
