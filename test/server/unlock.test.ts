@@ -1,140 +1,87 @@
-// A plugin process whose PIN is not on a disk: it starts locked, and an operator unlocks it with the command.
+// The socket that receives PINs, in this process: its file, and clients that break the protocol.
 
-import { rmSync, statSync, writeFileSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 
-import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
-import { runCommand } from "../support/command.js";
-import { usePlugin } from "../support/plugin-fixture.js";
-import { createKek, type CommandResult } from "../support/plugin-process.js";
+import { KmsError } from "../../src/errors.js";
+import { startUnlock, type RunningUnlock } from "../../src/server/unlock.js";
+import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
-const HOSTS = 2;
+const MAX_PIN_BYTES = 16;
 
-let socket: string;
-const kms = usePlugin(
-  ({ token, fault, plugin }) => {
-    socket = join(plugin.folder, "run", "unlock.sock");
-    const uri = `pkcs11:token=${token.label};object=kms-kek?module-path=${fault.modulePath}`;
-    return { keys: { uri }, pin: { unlock: socket }, hsm: { hosts: HOSTS } };
-  },
-  {
-    token: { pin: "müller-1234", faults: [] },
-    start: false,
-    prepare: ({ fault }) => {
-      createKek(fault);
-    },
-  },
-);
+let folder: string;
+let path: string;
+let unlock: RunningUnlock;
+let received: string[];
+let problems: (string | undefined)[];
 
-beforeAll(async () => {
-  kms.plugin.launch();
-  await waitFor(() => statSync(socket, { throwIfNoEntry: false })?.isSocket() === true);
-});
-
-const statusText = (): Promise<string> => kms.client.status().then(({ healthz }) => healthz, String);
-const allHostsReady = (): Promise<boolean> =>
-  waitFor(async () => (await kms.own.metric("token_hosts")) === HOSTS, { what: "all token hosts" });
-const logins = (): number => kms.fault.calls("C_Login");
-const matching = (pattern: RegExp): string => expect.stringMatching(pattern) as string;
-
-const unlock = (pin: string, ...options: string[]): Promise<CommandResult> =>
-  runCommand(["unlock", "--socket", socket, ...options], {}, pin);
-
-describe("a locked plugin", () => {
-  beforeEach(() => waitFor(async () => /run kms-pkcs11 unlock --socket/.test(await statusText())));
-
-  it("a locked plugin spends no PIN attempt on a PIN that is empty or has several lines", async () => {
-    const before = logins();
-    expect(await unlock("")).toMatchObject({ code: 1, stdout: matching(/is empty/) });
-    expect(await unlock("two\nlines")).toMatchObject({ code: 1, stdout: matching(/several lines/) });
-    expect(logins()).toBe(before);
-  });
-
-  it("a locked plugin spends one PIN attempt on a wrong PIN", async () => {
-    const before = logins();
-    const { code, stdout } = await unlock("wrong", "--output", "json");
-    expect([code, JSON.parse(stdout)]).toEqual([
-      1,
-      { unlocked: false, next: null, message: matching(/PIN/) },
-    ]);
-    expect(logins()).toBe(before + 1);
-  });
-
-  it("a locked plugin accepts the longest PIN including its line break", async () => {
-    expect(await unlock(`${"x".repeat(255)}\r\n`)).toMatchObject({ code: 1, stderr: "" });
-  });
-});
-
-it("the right PIN unlocks the plugin and appears in no log", async () => {
-  expect(await unlock(`${kms.token.pin}\n`)).toMatchObject({
-    code: 0,
-    stderr: expect.stringMatching(/^next: [^\n]+\n$/) as unknown,
-  });
-  await waitFor(async () => (await statusText()) === "ok");
-  expect(kms.plugin.log).not.toContain(kms.token.pin);
-});
-
-describe("a plugin that has been unlocked", () => {
-  const encrypt = (): Promise<unknown> => waitFor(() => kms.client.encrypt(Buffer.from("seed"), "u"));
-  const crashHosts = (...files: string[]): void => {
-    kms.fault.set(...files.map((file) => `C_Encrypt segv once=${kms.fault.path(file)}`));
+beforeEach(async () => {
+  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+  folder = makeFolder("unlock");
+  path = join(folder, "unlock.sock");
+  received = [];
+  const take = (pin: Buffer) => {
+    received.push(String(pin));
+    if (received.at(-1) === "refused") throw new KmsError("PIN_REFUSED", "the token refused the PIN");
+    return Promise.resolve({ unlocked: true, message: "the token is logged in" });
   };
-
-  beforeEach(async () => {
-    if ((await statusText()) !== "ok") expect((await unlock(kms.token.pin)).code).toBe(0);
-    await allHostsReady();
-    await waitFor(async () => (await statusText()) === "ok");
-  });
-
-  it("an unlocked plugin keeps its PIN when another one is passed, which costs no PIN attempt", async () => {
-    const before = logins();
-    expect(await unlock("other")).toMatchObject({ code: 0, stdout: matching(/logged in already/) });
-    expect(logins()).toBe(before);
-  });
-
-  it("an unlocked plugin logs in again with its PIN when token hosts are replaced", async () => {
-    const before = logins();
-    crashHosts("first", "second");
-    await encrypt();
-    await waitFor(() => logins() >= before + HOSTS);
-    kms.fault.clear();
-    await allHostsReady();
-    await waitFor(async () => (await statusText()) === "ok");
-  });
-
-  it("an unlocked plugin keeps its PIN if a wrong one comes while a token host is replaced", async () => {
-    const from = kms.plugin.log.length;
-    const failedStarts = (): number => kms.plugin.log.slice(from).split('"cause":"start"').length - 1;
-    // The next start fails before it logs in, until this rule is cleared.
-    kms.fault.set("C_Initialize rv 0x30", `C_Encrypt segv once=${kms.fault.path("third")}`);
-    await encrypt();
-    await waitFor(() => failedStarts() > 0);
-    const before = logins();
-    const answer = unlock("wrong too");
-    const failed = failedStarts();
-    await waitFor(() => failedStarts() > failed);
-    kms.fault.clear();
-    expect(await answer).toMatchObject({
-      code: 1,
-      stdout: matching(/CKR_PIN_INCORRECT.*pass the right PIN with.*stays logged in/),
-    });
-    // One attempt for the wrong PIN; then the PIN in use logs in.
-    await waitFor(() => logins() === before + 2);
-    await waitFor(async () => (await statusText()) === "ok");
-    expect((await unlock("wrong too")).stdout).toMatch(/logged in already|not tried again/);
-    expect(logins()).toBe(before + 2);
+  problems = [];
+  unlock = await startUnlock({
+    path,
+    maxPinBytes: MAX_PIN_BYTES,
+    take: async (pin) => take(pin),
+    observe: (problem) => problems.push(problem),
   });
 });
 
-it("/readyz reports a replaced unlock socket and stays ready", async () => {
-  const readyz = async (): Promise<readonly [number, string]> => {
-    const answer = await kms.own.get("/readyz");
-    return [answer.status, await answer.text()];
-  };
-  await waitFor(async () => (await readyz())[0] === 200);
-  rmSync(socket);
-  writeFileSync(socket, "");
-  expect(await readyz()).toEqual([200, matching(/^ok\n.*unlock\.sock: no operator can submit a PIN/)]);
+afterEach(() => {
+  vi.useRealTimers();
+  unlock.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const send = async (pin: string | Buffer): Promise<unknown> => {
+  const client = connect({ path, allowHalfOpen: true });
+  client.end(pin);
+  return JSON.parse(await text(client));
+};
+const LOGGED_IN = { unlocked: true, message: "the token is logged in" };
+
+it("the unlock socket answers a PIN with its outcome, and admits only the plugin's user", async () => {
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  expect(await send("1234")).toEqual(LOGGED_IN);
+  expect(await send("refused")).toEqual({ unlocked: false, message: "the token refused the PIN" });
+  expect(received).toEqual(["1234", "refused"]);
+});
+
+it("the unlock socket disconnects a client that sends too many bytes, and serves the next", async () => {
+  const flood = connect(path);
+  flood.on("error", () => undefined);
+  const closed = new Promise((resolve) => flood.once("close", resolve));
+  flood.write(Buffer.alloc(MAX_PIN_BYTES + 1, "x"));
+  await closed;
+  expect(await send("x".repeat(MAX_PIN_BYTES))).toEqual(LOGGED_IN);
+  expect(received).toEqual(["x".repeat(MAX_PIN_BYTES)]);
+});
+
+it("the unlock socket reports a removed file as a problem, and binds its socket again", async () => {
+  expect(unlock.problem()).toBeUndefined();
+  rmSync(path);
+  expect(unlock.problem()).toMatch(/unlock\.sock is gone: no operator can submit a PIN/);
+  await vi.advanceTimersByTimeAsync(2_000);
+  await waitFor(() => statSync(path, { throwIfNoEntry: false }) !== undefined);
+  expect(await send("1234")).toEqual(LOGGED_IN);
+  await waitFor(() => problems.length === 2);
+  expect(problems).toEqual([expect.stringContaining("unlock.sock is gone"), undefined]);
+});
+
+it("the unlock socket removes its file when it stops, and does not bind it again", async () => {
+  unlock.stop();
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(statSync(path, { throwIfNoEntry: false })).toBeUndefined();
 });

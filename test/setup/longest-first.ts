@@ -13,7 +13,7 @@ export const LONGEST = {
     "test/compose/load-time-store.long.test.ts",
     "test/hsm/hosts/hung-starts.long.test.ts",
     "test/hsm/login/pin.long.test.ts",
-    "test/server/plugin.test.ts",
+    "test/compose/local-kek.test.ts",
     "test/cli/keys/destroy-clocks.long.test.ts",
     "test/hsm/hosts/recovery.long.test.ts",
     "test/hsm/shared-partition.long.test.ts",

@@ -7,5 +7,5 @@ it("a test file shares a process unless it, or what it imports, concerns the who
   expect(shared).toContain("test/backoff.test.ts");
   // It starts token hosts through a module that it imports, and the other changes the clock.
   expect(shared).not.toContain("test/hsm/keys.test.ts");
-  expect(shared).not.toContain("test/observability/log.test.ts");
+  expect(shared).not.toContain("test/observability/logger.test.ts");
 });

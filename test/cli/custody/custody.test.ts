@@ -7,11 +7,11 @@ import { join } from "node:path";
 
 import { beforeAll, expect, it } from "vitest";
 
-import { runCommand } from "../support/command.js";
-import { MAIN, type CommandResult } from "../support/plugin-process.js";
-import { sharesIn } from "../support/share-pages.js";
-import { makeFolder } from "../support/token.js";
-import { useToken } from "../support/token-fixture.js";
+import { runCommand } from "../../support/command.js";
+import { MAIN, type CommandResult } from "../../support/plugin-process.js";
+import { sharesIn } from "../../support/share-pages.js";
+import { makeFolder } from "../../support/token.js";
+import { useToken } from "../../support/token-fixture.js";
 
 const fixture = useToken({ faults: [] });
 

@@ -1,10 +1,10 @@
 // The commands about the configuration file, run in this process.
 import { writeFileSync } from "node:fs";
 import { afterEach, expect, it } from "vitest";
-import { run } from "../../src/cli/program.js";
-import { configurationJsonSchema } from "../../src/config/json-schema.js";
-import { MINIMAL, URI, useConfigurationFile } from "../config/configuration-file.js";
-import { checkJsonOutput } from "../support/output-schema.js";
+import { run } from "../../../src/cli/program.js";
+import { configurationJsonSchema } from "../../../src/config/json-schema.js";
+import { MINIMAL, URI, useConfigurationFile } from "../../config/configuration-file.js";
+import { checkJsonOutput } from "../../support/output-schema.js";
 
 const file = useConfigurationFile();
 const SERVES = `${MINIMAL}socket: { path: /run/kms.sock }\nstateDir: /var/lib/kms\n`;

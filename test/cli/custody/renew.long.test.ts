@@ -6,11 +6,11 @@ import { join } from "node:path";
 
 import { afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 
-import { runCommand } from "../support/command.js";
-import { sharesIn } from "../support/share-pages.js";
-import type { CommandResult } from "../support/plugin-process.js";
-import { makeFolder } from "../support/token.js";
-import { useToken } from "../support/token-fixture.js";
+import { runCommand } from "../../support/command.js";
+import { sharesIn } from "../../support/share-pages.js";
+import type { CommandResult } from "../../support/plugin-process.js";
+import { makeFolder } from "../../support/token.js";
+import { useToken } from "../../support/token-fixture.js";
 
 const fixture = useToken({ faults: [] });
 

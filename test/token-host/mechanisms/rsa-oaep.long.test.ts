@@ -12,11 +12,11 @@ import {
 
 import { beforeAll, describe, expect, it } from "vitest";
 
-import { PATIENT_CALLER } from "../../src/hsm/port.js";
-import { useOpenedTokens } from "../support/opened-tokens.js";
-import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { useToken } from "../support/token-fixture.js";
-import type { OpenedToken } from "../support/token-hsm.js";
+import { PATIENT_CALLER } from "../../../src/hsm/port.js";
+import { useOpenedTokens } from "../../support/opened-tokens.js";
+import { Pkcs11Client } from "../../support/pkcs11-client.js";
+import { useToken } from "../../support/token-fixture.js";
+import type { OpenedToken } from "../../support/token-hsm.js";
 
 /** RSA key pairs, OAEP, PSS of a text and of a digest. */
 const RSA_ONLY = "only-mechanisms 0x0,0x9,0xD,0x43";

@@ -3,10 +3,10 @@
 
 import { afterEach, expect, it } from "vitest";
 
-import { mechanismByName } from "../../src/hsm/mechanisms.js";
-import { PATIENT_CALLER } from "../../src/hsm/port.js";
-import { codeOf, PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
-import { waitFor } from "../support/wait.js";
+import { mechanismByName } from "../../../src/hsm/mechanisms.js";
+import { PATIENT_CALLER } from "../../../src/hsm/port.js";
+import { codeOf, PLAINTEXT, useFaultyToken } from "../../support/faulty-token.js";
+import { waitFor } from "../../support/wait.js";
 
 const token = useFaultyToken();
 const KEY_WRAP_ONLY = "only-mechanisms 0x1080,0x350,0x1081,0x2109,0x210A,0x210B";

@@ -8,9 +8,9 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
-import { runCommand } from "../support/command.js";
-import { MAIN } from "../support/plugin-process.js";
-import { makeFolder } from "../support/token.js";
+import { runCommand } from "../../support/command.js";
+import { MAIN } from "../../support/plugin-process.js";
+import { makeFolder } from "../../support/token.js";
 
 const VALUES = `apiVersion: kms-pkcs11.dev/v1
 kind: InitValues

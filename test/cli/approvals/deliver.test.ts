@@ -5,17 +5,17 @@ import { join } from "node:path";
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 
-import { deliverToNodes } from "../../src/admin/approval-rollout.js";
-import { digestOf } from "../../src/approvals/canonical-json.js";
-import { formatChain } from "../../src/approvals/policy-chain.js";
-import { formatApproval } from "../../src/approvals/proposal.js";
-import { parseNodeAddresses } from "../../src/config/node-address.js";
-import { approvalBy, policyOf, signedBy } from "../support/approvers.js";
-import { runCommand } from "../support/command.js";
-import { ACTIVE, FakeNodes, standby } from "../support/fake-nodes.js";
-import { MAIN, type CommandResult } from "../support/plugin-process.js";
-import { Sshd } from "../support/sshd.js";
-import { makeFolder } from "../support/token.js";
+import { deliverToNodes } from "../../../src/admin/approval-rollout.js";
+import { digestOf } from "../../../src/approvals/canonical-json.js";
+import { formatChain } from "../../../src/approvals/policy-chain.js";
+import { formatApproval } from "../../../src/approvals/proposal.js";
+import { parseNodeAddresses } from "../../../src/config/node-address.js";
+import { approvalBy, policyOf, signedBy } from "../../support/approvers.js";
+import { runCommand } from "../../support/command.js";
+import { ACTIVE, FakeNodes, standby } from "../../support/fake-nodes.js";
+import { MAIN, type CommandResult } from "../../support/plugin-process.js";
+import { Sshd } from "../../support/sshd.js";
+import { makeFolder } from "../../support/token.js";
 
 const folder = makeFolder("deliver");
 const file = (name: string): string => join(folder, name);

@@ -6,13 +6,13 @@ import { join } from "node:path";
 
 import { beforeAll, expect, it } from "vitest";
 
-import { deliverApproval } from "../../src/admin/approval-delivery.js";
-import { approvalCheck, requireApprovalEarly } from "../../src/admin/approval-check.js";
-import { readObjectList } from "../../src/admin/recover/list-file.js";
-import { digestOf } from "../../src/approvals/canonical-json.js";
-import { parseApproval } from "../../src/approvals/proposal.js";
-import { parseChain } from "../../src/approvals/policy-chain.js";
-import type { Settings } from "../../src/config/settings.js";
+import { deliverApproval } from "../../../src/admin/approval-delivery.js";
+import { approvalCheck, requireApprovalEarly } from "../../../src/admin/approval-check.js";
+import { readObjectList } from "../../../src/admin/recover/list-file.js";
+import { digestOf } from "../../../src/approvals/canonical-json.js";
+import { parseApproval } from "../../../src/approvals/proposal.js";
+import { parseChain } from "../../../src/approvals/policy-chain.js";
+import type { Settings } from "../../../src/config/settings.js";
 import {
   approvals,
   file,
@@ -23,7 +23,7 @@ import {
   POLICY_OF,
   propose,
   sign,
-} from "../support/approvals-stage.js";
+} from "../../support/approvals-stage.js";
 
 /** Settings as far as approvals depend on them. */
 function settings(): Settings {

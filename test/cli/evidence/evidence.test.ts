@@ -6,12 +6,12 @@ import { join } from "node:path";
 
 import { beforeAll, expect, it } from "vitest";
 
-import { runCommand } from "../support/command.js";
-import { withAge } from "../../src/cli/keys/list.js";
-import { evidenceFacts } from "../support/evidence-facts.js";
-import { kekRecord } from "../support/kek-record.js";
-import { makeFolder } from "../support/token.js";
-import { useToken } from "../support/token-fixture.js";
+import { runCommand } from "../../support/command.js";
+import { withAge } from "../../../src/cli/keys/list.js";
+import { evidenceFacts } from "../../support/evidence-facts.js";
+import { kekRecord } from "../../support/kek-record.js";
+import { makeFolder } from "../../support/token.js";
+import { useToken } from "../../support/token-fixture.js";
 
 const DAY_MS = 86_400_000;
 const schedule = { generations: [], refused: [] };

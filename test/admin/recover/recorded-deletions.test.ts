@@ -5,10 +5,10 @@ import { stat } from "node:fs/promises";
 
 import { expect, it } from "vitest";
 
-import { recordedDeletions } from "../../src/admin/recover/recorded-deletions.js";
-import type { Settings } from "../../src/config/settings.js";
-import { useAuditFiles } from "../support/audit-files.js";
-import { silentOperator } from "../support/operator.js";
+import { recordedDeletions } from "../../../src/admin/recover/recorded-deletions.js";
+import type { Settings } from "../../../src/config/settings.js";
+import { useAuditFiles } from "../../support/audit-files.js";
+import { silentOperator } from "../../support/operator.js";
 
 const log = useAuditFiles();
 const START = Date.UTC(2026, 0, 1);

@@ -12,12 +12,12 @@ import { fileURLToPath } from "node:url";
 import type { Argument, Command, Option } from "commander";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { flagOf, takesValue } from "../../src/cli/completion/position.js";
-import { kindOf } from "../../src/cli/completion/values.js";
-import { createProgram } from "../../src/cli/program.js";
-import { runCommand } from "../support/command.js";
-import { MAIN } from "../support/plugin-process.js";
-import { waitFor } from "../support/wait.js";
+import { flagOf, takesValue } from "../../../src/cli/completion/position.js";
+import { kindOf } from "../../../src/cli/completion/values.js";
+import { createProgram } from "../../../src/cli/program.js";
+import { runCommand } from "../../support/command.js";
+import { MAIN } from "../../support/plugin-process.js";
+import { waitFor } from "../../support/wait.js";
 
 /** A limit for what hangs: a shell asks the program after each TAB. */
 const LONG = { timeoutMs: 60_000 };
@@ -132,7 +132,7 @@ describe("key_ids", () => {
 });
 
 describe("the scripts complete in an interactive", () => {
-  const scripts = fileURLToPath(new URL("../../deploy/completion/", import.meta.url));
+  const scripts = fileURLToPath(new URL("../../../deploy/completion/", import.meta.url));
   const SHELLS = {
     bash: { start: "bash --norc --noprofile -i", setup: `source ${scripts}kms-pkcs11.bash` },
     zsh: { start: "zsh -f -i", setup: `autoload -Uz compinit; compinit -u -D; source ${scripts}_kms-pkcs11` },

@@ -5,8 +5,8 @@ import { lstatSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from
 
 import { beforeAll, expect, it, vi } from "vitest";
 
-import { parseApproval } from "../../src/approvals/proposal.js";
-import { readForChange, replaceDocument } from "../../src/approvals/write-document.js";
+import { parseApproval } from "../../../src/approvals/proposal.js";
+import { readForChange, replaceDocument } from "../../../src/approvals/write-document.js";
 import {
   approvals,
   file,
@@ -17,7 +17,7 @@ import {
   POLICY_OF,
   propose,
   sign,
-} from "../support/approvals-stage.js";
+} from "../../support/approvals-stage.js";
 
 beforeAll(makePolicy);
 
