@@ -3,7 +3,7 @@ import type { Configuration } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { requireTrustedPaths } from "../config/trusted-paths.js";
 import type { AuditEvent } from "../audit/line.js";
-import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
+import type { HsmObserver } from "../hsm/hosts/hsm-observer.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { HttpClusters, HttpContent } from "../observability/http.js";
 import type { Metrics } from "../observability/metrics.js";

@@ -12,7 +12,7 @@ import { loginDirectory } from "../config/login-directory.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
 import { TOKEN_HOST_ENTRY } from "../early-host.js";
-import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
+import type { HsmObserver } from "../hsm/hosts/hsm-observer.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
 import { KekMemoryFile } from "../hsm/failover/kek-memory-file.js";
 import { NO_KEK_MEMORY } from "../hsm/failover/kek-memory.js";

@@ -2,7 +2,8 @@
 // need.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { Dispatcher, type HsmObserver } from "./hosts/dispatcher.js";
+import { Dispatcher } from "./hosts/dispatcher.js";
+import type { HsmObserver } from "./hosts/hsm-observer.js";
 import { HostPool } from "./hosts/pool.js";
 import type { DatedKeks } from "./hosts/first-reading.js";
 import type { MechanismChoice } from "./mechanisms.js";

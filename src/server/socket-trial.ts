@@ -2,7 +2,8 @@
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:net";
 import { basename, dirname, join } from "node:path";
-import { bindSocket, listensThere, requireShortPath, safeFolder, type SocketSettings } from "./socket.js";
+import { bindSocket, type SocketSettings } from "./socket.js";
+import { listensThere, requireShortPath, safeFolder } from "./socket-path.js";
 
 /** Random bytes in the name of the trial. */
 const TRIAL_NAME_BYTES = 3;

@@ -2,21 +2,12 @@
 // after a connect to it was refused; no other user can connect before mode and group are set; and no other process's
 // socket is removed.
 import { randomBytes } from "node:crypto";
-import {
-  chmodSync,
-  chownSync,
-  linkSync,
-  lstatSync,
-  readFileSync,
-  realpathSync,
-  unlinkSync,
-  type Stats,
-} from "node:fs";
-import { connect, type Server } from "node:net";
+import { chmodSync, chownSync, linkSync, lstatSync, readFileSync, unlinkSync, type Stats } from "node:fs";
+import type { Server } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { KmsError } from "../errors.js";
-import { folderProblem } from "../files/ownership.js";
 import { withLock } from "../files/turn-lock.js";
+import { listensThere, requireShortPath, safeFolder, unusable } from "./socket-path.js";
 
 /** The address and the permissions of a socket. */
 export interface SocketSettings {
@@ -40,8 +31,6 @@ export interface BoundSocket {
   remove(): void;
 }
 
-/** sockaddr_un holds 108 bytes, the last a NUL (unix(7)). */
-const MAX_PATH_BYTES = 107;
 /** Only the owner may connect until mode and group are set. */
 const BIND_UMASK = 0o177;
 /** Maximum number of connections that wait to be accepted; the kernel has a limit of its own. */
@@ -153,71 +142,12 @@ function reasonOf({ code, message }: NodeJS.ErrnoException): string {
   return code === "EADDRINUSE" || code === "EEXIST" ? "another process has just taken it" : message;
 }
 
-/**
- * Returns the real path of the socket's folder, which nobody but its owner may write to.
- * @throws KmsError SOCKET_UNUSABLE
- */
-export function safeFolder(path: string): string {
-  const folder = dirname(path);
-  let problem: string | undefined;
-  try {
-    problem = folderProblem(folder, { danger: "replace the socket" });
-    if (problem === undefined) return realpathSync(folder);
-  } catch (error) {
-    throw unusable(`${folder} does not exist or cannot be entered; create it with mode 0700`, error);
-  }
-  throw unusable(problem);
-}
-
-/** @throws KmsError SOCKET_UNUSABLE if a path is too long for a socket's address; the message names the first one */
-export function requireShortPath(...paths: readonly [string, ...string[]]): void {
-  if (paths.every((path) => Buffer.byteLength(path) <= MAX_PATH_BYTES)) return;
-  throw unusable(`${paths[0]}: a socket path has at most ${MAX_PATH_BYTES} bytes; choose a shorter one`);
-}
-
 /** Removes a socket that nobody listens on. Returns false if a process listens on it. */
 async function removeStale(path: string): Promise<boolean> {
   if (await listensThere(path)) return false;
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found !== undefined) removeIfSame(path, found);
   return true;
-}
-
-/**
- * Returns whether a process listens on the socket.
- * @throws KmsError SOCKET_UNUSABLE if the path exists and is not a socket, or cannot be probed
- */
-export async function listensThere(path: string): Promise<boolean> {
-  let found: Stats | undefined;
-  try {
-    found = lstatSync(path, { throwIfNoEntry: false });
-  } catch (error) {
-    const { code = "unknown error" } = error as NodeJS.ErrnoException;
-    throw unusable(
-      `${dirname(path)} cannot be entered (${code}); let the plugin's user own it, mode 0700`,
-      error,
-    );
-  }
-  if (found === undefined) return false;
-  if (!found.isSocket()) throw unusable(`${path} is not a socket; left untouched, move it first`);
-  return !(await isRefused(path));
-}
-
-/** Returns whether a connect is refused, as it is if no process listens on the socket. */
-async function isRefused(path: string): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const probe = connect(path);
-    probe.once("connect", () => {
-      probe.destroy();
-      resolve(false);
-    });
-    probe.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ECONNREFUSED" || error.code === "ENOENT") resolve(true);
-      // A full backlog belongs to a live process.
-      else if (error.code === "EAGAIN") resolve(false);
-      else reject(unusable(`${path} cannot be probed: ${error.message}`, error));
-    });
-  });
 }
 
 function removeIfSame(path: string, known: Stats): void {
@@ -244,8 +174,4 @@ function notOurGroup(path: string, group = "", cause: unknown): KmsError {
   const advice =
     "name a group of the plugin's user, or make it a member (SupplementaryGroups, supplementalGroups)";
   return unusable(`${path} cannot be given to group ${group} of socket.group (EPERM); ${advice}`, cause);
-}
-
-function unusable(message: string, cause?: unknown): KmsError {
-  return new KmsError("SOCKET_UNUSABLE", message, cause);
 }

@@ -99,13 +99,16 @@ async function remove(options: RecoverOptions, settings: Settings, terminal: Ter
   }
 }
 
+interface RemovalPlace {
+  readonly api: KubeApi;
+  /** Called before the first deletion: from then on, an interruption no longer means that nothing was deleted. */
+  readonly begin: () => void;
+  readonly settings: Settings;
+}
+
 async function removeFrom(
   etcd: LiveEtcd,
-  {
-    api,
-    begin,
-    settings,
-  }: { readonly api: KubeApi; readonly begin: () => void; readonly settings: Settings },
+  { api, begin, settings }: RemovalPlace,
   options: RecoverOptions,
   terminal: Terminal,
 ): Promise<void> {

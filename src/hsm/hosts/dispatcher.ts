@@ -11,15 +11,10 @@ import { Job } from "./job.js";
 import type { Reply } from "./lane-client.js";
 import type { Caller, CryptRequest } from "../port.js";
 import { HostFailure } from "./host-failure.js";
-import type { EndCause, HostProcess } from "./host-process.js";
+import type { HostProcess } from "./host-process.js";
+import { reportCall, type HsmObserver } from "./hsm-observer.js";
 import { encodeCryptFrame } from "../wire.js";
-import { Op, type WireFailure } from "../wire-calls.js";
-
-/** What the HSM layer reports; implemented by the metrics. */
-export interface HsmObserver {
-  hsmCallDone(operation: string, result: string, seconds: number): void;
-  hostEnded(cause: EndCause): void;
-}
+import type { WireFailure } from "../wire-calls.js";
 
 /** The limits of the request queue, and what it reports to. */
 export interface DispatcherOptions {
@@ -32,7 +27,6 @@ export interface DispatcherOptions {
 
 const SWEEP_MS = 25;
 const nothing = (): void => undefined;
-const OPERATION_NAMES = { [Op.encrypt]: "encrypt", [Op.decrypt]: "decrypt" } as const;
 
 /** Sends requests to the token hosts of one token and enforces their deadlines. */
 export class Dispatcher {
@@ -141,12 +135,8 @@ export class Dispatcher {
     job.pending--;
     this.#queue.answered(job);
     const endedAt = performance.now();
-    const seconds = (endedAt - sentAt) / 1000;
-    const operation = OPERATION_NAMES[job.op];
     if (reply.ok) this.#lastAnswerAt = endedAt;
-    const result = reply.ok ? (reply.repeated === true ? "altered" : "ok") : reply.failure.fault;
-    this.#options.observer.hsmCallDone(operation, result, seconds);
-    job.caller.hsmCalls?.push({ operation, result, endedAt, seconds });
+    const result = reportCall(this.#options.observer, job, reply, sentAt, endedAt);
     if (result === "altered") this.#hosts.controls.noteAltered(destination.host, job.request);
     if (!reply.ok) this.#receiveFailure(job, destination, reply.failure);
     else if (job.succeed(reply.body)) this.#forget(job);

@@ -1,27 +1,21 @@
 // Reads the keyring on the hosts of one token. A reading that hangs makes its host unusable. So hosts are read one
 // after the other, and once a reading has hung, the last host that serves requests is not read. A slow or failed
 // reading is a finding; it does not replace a host whose operations under the KEK succeed.
-import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { findAll } from "./find-keks.js";
 import { progressLog } from "./progress-log.js";
-import { count, readInSlices, SlicePace, type AskForSlice } from "./slices.js";
-import { FirstReading, type DatedKeks } from "./first-reading.js";
+import { readInSlices, SlicePace } from "./slices.js";
+import type { DatedKeks } from "./first-reading.js";
 import { HostReload } from "./host-reload.js";
 import { LastReading } from "./last-reading.js";
+import { ReadingAtStart } from "./reading-at-start.js";
 import type { AcceptsHost, ReadingHosts } from "./reading-hosts.js";
 import type { RunStep } from "./starts.js";
 import { HostFailure } from "./host-failure.js";
 import type { HostProcess } from "./host-process.js";
 import type { KekRecord } from "../port.js";
-import {
-  Op,
-  type ReadingProgress,
-  type ReadRequest,
-  type ReadSlice,
-  type KeyringReading,
-} from "../wire-calls.js";
+import type { ReadRequest, ReadSlice } from "../wire-calls.js";
 
 /** The time limits of readings. */
 export interface ReadingOptions {
@@ -32,17 +26,10 @@ export interface ReadingOptions {
   readonly log: Log;
 }
 
-/**
- * Maximum number of readings on a starting host while objects cannot be read, and the pause between two readings in ms.
- */
-const FIRST_READINGS = 3;
-const FIRST_READING_GAP_MS = 100;
-
 /** Makes and limits readings of the keyring on the hosts of one token. */
 export class KeyringReadings {
   readonly #hosts: ReadingHosts;
   readonly #pace: SlicePace;
-  readonly #startTimeoutMs: number;
   readonly #log: Log;
   /** Whether a reading has hung and none has succeeded since. */
   #hung = false;
@@ -50,16 +37,14 @@ export class KeyringReadings {
   readonly #turns = new WeakMap<HostProcess, Promise<unknown>>();
   readonly #last: LastReading;
   readonly #reload: HostReload;
-  /** How far a starting host has come in its reading. */
-  #progress: ReadingProgress | undefined;
-  readonly #first = new FirstReading();
+  readonly #atStart: ReadingAtStart;
 
   constructor(hosts: ReadingHosts, { controlTimeoutMs, startTimeoutMs, log }: ReadingOptions) {
     this.#hosts = hosts;
-    this.#startTimeoutMs = startTimeoutMs;
     this.#log = log;
     this.#pace = new SlicePace(controlTimeoutMs, startTimeoutMs);
     this.#last = new LastReading(log);
+    this.#atStart = new ReadingAtStart({ pace: this.#pace, last: this.#last, startTimeoutMs, log });
     this.#reload = new HostReload(hosts, () => {
       if (this.#isLast()) throw this.#refusal();
     });
@@ -72,45 +57,17 @@ export class KeyringReadings {
 
   /** The end of a message: the progress of a starting host's reading; empty if a host is ready. */
   get soFar(): string {
-    if (this.#progress === undefined || this.#hosts.ready.length > 0) return "";
-    const { seen, objects } = this.#progress;
-    return `: the token is being read, ${count(seen)} of ${count(objects)} secret keys so far`;
+    return this.#hosts.ready.length > 0 ? "" : this.#atStart.soFar;
   }
 
-  /**
-   * Makes sure that a host finds the KEKs, in steps of its start, and returns them. If a host has read the token
-   * before, another one need only find the same KEKs by their CKA_IDs: it is ready soon, however many keys of other
-   * applications the token holds. Otherwise it reads the keyring.
-   * @throws KmsError
-   */
+  /** Makes sure that a starting host finds the KEKs, and returns them. @throws KmsError */
   async readFirst(host: HostProcess, step: RunStep): Promise<readonly KekRecord[]> {
-    const ask = (request: ReadRequest): Promise<ReadSlice> =>
-      step("read", () => host.control(Op.readKeks, request));
-    const known = this.#last.keks;
-    if (known.length > 0 && (await findAll(host, known, ask))) return known;
-    const beganAt = performance.now();
-    const reading = await this.#readUntilComplete(host, ask);
-    if (this.#last.keks.length === 0) this.#last.begin(reading);
-    this.#first.record(host, beganAt, reading);
-    return reading.keks;
-  }
-
-  /** Reads on a starting host. A KEK may be among the unreadable objects, and most such errors are temporary. */
-  async #readUntilComplete(host: HostProcess, ask: AskForSlice): Promise<KeyringReading> {
-    for (let attempt = 1; ; attempt++) {
-      const report = progressLog(this.#log);
-      const reading = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
-        this.#progress = progress;
-        report(progress);
-      });
-      if (reading.unreadable === 0 || attempt === FIRST_READINGS) return reading;
-      await sleep(FIRST_READING_GAP_MS);
-    }
+    return this.#atStart.read(host, step);
   }
 
   /** Makes later calls ignore the reading of a starting host, since the names of the KEKs are replaced. */
   forgetFirst(): void {
-    this.#first.forget();
+    this.#atStart.forget();
   }
 
   /**
@@ -128,7 +85,7 @@ export class KeyringReadings {
   }
 
   #readAtStart(host: HostProcess, since: number): DatedKeks | undefined {
-    const made = this.#first.madeOn(host, since);
+    const made = this.#atStart.madeOn(host, since);
     if (made === undefined) return undefined;
     this.#last.replace(made.reading, made.tookMs);
     return { keks: made.reading.keks, beganAt: made.beganAt };
