@@ -100,7 +100,7 @@ export async function readNode(url: URL): Promise<NodeKeyring> {
   await connect(url);
   const askedAt = performance.now();
   const { status, text } = await readNodeText(url);
-  if (status !== 200) throw unreachable(url, `HTTP status ${status}`, undefined);
+  if (status !== 200) throw unreachable(url, refusalText(url, status), undefined);
   const parsed = nodeKeyring.safeParse(parseJson(text));
   if (!parsed.success) {
     throw unreachable(url, "the response is not from a compatible plugin", parsed.error);
@@ -113,6 +113,13 @@ export async function readNode(url: URL): Promise<NodeKeyring> {
     clockAheadMs: Math.round(Date.parse(parsed.data.now) - middle),
     clockErrorMs: Math.ceil(tookMs / 2),
   };
+}
+
+/** A reload may have removed or renamed the cluster. */
+function refusalText(url: URL, status: number): string {
+  const cluster = url.searchParams.get("cluster");
+  const isUnknown = status === 404 && cluster !== null;
+  return `HTTP status ${status}${isUnknown ? `: no cluster "${cluster}" is served there` : ""}`;
 }
 
 /** An earlier release reports the KEK that the next Status will publish as active. */
