@@ -4,6 +4,7 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 
 import { ClustersPlugin } from "../support/clusters-plugin.js";
+import { runCommand } from "../support/command.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
 import { createSoftHsm, makePlainKey, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
@@ -106,4 +107,24 @@ it("a KEK whose label was changed while the plugin was stopped follows it", asyn
   await relabel("another");
   await kms.start("another");
   expect(await kms.client("another").decrypt(sealed, "u")).toEqual(SEED);
+});
+
+it("keys destroy of a copy leaves the KEK of the cluster that uses it", async () => {
+  await copyKek("another");
+  kms.configure({ tenant: own, another: own });
+  await kms.start("tenant");
+  const sealed = await kms.client("tenant").encrypt(SEED, "u");
+  const keys = async (...args: readonly string[]): Promise<void> => {
+    const command = ["keys", ...args, "--cluster", "another", "--config", kms.plugin.configFile];
+    expect(await runCommand(command, token.env)).toMatchObject({ code: 0 });
+  };
+  await keys("rotate", "--activate-in", "5s");
+  await kms.serves("another");
+  await keys("destroy", sealed.keyId, "--i-understand-data-is-lost", sealed.keyId);
+  await waitFor(async () => (await kms.get("/readyz")).status === 200, WAIT);
+  expect(await kms.client("tenant").decrypt(sealed, "u")).toEqual(SEED);
+  await kms.plugin.stop();
+  await kms.start("tenant", "another");
+  expect(await kms.client("tenant").decrypt(sealed, "u")).toEqual(SEED);
+  await expect(kms.client("another").decrypt(sealed, "u")).rejects.toThrow();
 });
