@@ -137,9 +137,43 @@ static void parse_gcm(struct control *made, const char *word, int line) {
   refuse(line, word == NULL ? "(a mode is missing)" : word);
 }
 
+/* Returns false for a setting that is not of quirks.c. */
+static bool parse_quirk(struct control *made, const char *name, char **rest, int line) {
+  const char *word;
+  if (strcmp(name, "lacks") == 0)
+    while ((word = next_word(rest)) != NULL) {
+      enum function function;
+      if (!function_named(word, &function) || function >= FUNCTION_COUNT) refuse(line, word);
+      made->lacks[function] = true;
+    }
+  else if (strcmp(name, "no-locking") == 0) made->no_locking = number_word(next_word(rest), line);
+  else if (strcmp(name, "no-initialize-arguments") == 0) made->no_initialize_arguments = number_word(next_word(rest), line);
+  else if (strcmp(name, "one-thread") == 0) made->one_thread = true;
+  else if (strcmp(name, "handles-per-session") == 0) made->handles_per_session = true;
+  else if (strcmp(name, "found-twice") == 0) made->found_twice = true;
+  else if (strcmp(name, "found-limit") == 0) made->found_limit = number_word(next_word(rest), line);
+  else if (strcmp(name, "late-objects") == 0) made->late_objects_ms = number_word(next_word(rest), line);
+  else if (strcmp(name, "session-state") == 0) made->session_state = number_word(next_word(rest), line);
+  else if (strcmp(name, "nul-padding") == 0) made->nul_padding = true;
+  else if (strcmp(name, "token-flags") == 0) {
+    made->flags_cleared = number_word(next_word(rest), line);
+    made->flags_set = number_word(next_word(rest), line);
+  } else if (strcmp(name, "wide-booleans") == 0) made->wide_booleans = number_word(next_word(rest), line);
+  else if (strcmp(name, "extra-slots") == 0) made->extra_slots = number_word(next_word(rest), line);
+  else if (strcmp(name, "unavailable-attribute") == 0) parse_list(&made->unavailable_attribute, rest, line);
+  else if (strcmp(name, "ignore-in-templates") == 0) parse_list(&made->ignore_in_templates, rest, line);
+  else if (strcmp(name, "unlisted-mechanism") == 0) parse_list(&made->unlisted_mechanism, rest, line);
+  else if (strcmp(name, "not-searchable") == 0) parse_list(&made->not_searchable, rest, line);
+  else if (strcmp(name, "cut-attribute") == 0) parse_attribute_rule(&made->cut_attribute, true, rest, line);
+  else if (strcmp(name, "pad-attribute") == 0) parse_attribute_rule(&made->pad_attribute, true, rest, line);
+  else return false;
+  return true;
+}
+
 static void parse_setting(struct control *made, const char *name, char **rest, int line) {
   const char *word;
-  if (strcmp(name, "target") == 0) made->target = text_word(next_word(rest), line);
+  if (parse_quirk(made, name, rest, line)) word = NULL;
+  else if (strcmp(name, "target") == 0) made->target = text_word(next_word(rest), line);
   else if (strcmp(name, "count-file") == 0) made->count_file = text_word(next_word(rest), line);
   else if (strcmp(name, "log") == 0)
     while ((word = next_word(rest)) != NULL) {
@@ -221,7 +255,7 @@ static struct control *parse(const char *path) {
   struct control *made = calloc(1, sizeof *made);
   if (made == NULL) abort();
   made->references = 1;
-  made->session_limit = made->pin_limit = made->id_limit = made->label_limit = NO_LIMIT;
+  made->session_limit = made->pin_limit = made->id_limit = made->label_limit = made->session_state = NO_LIMIT;
   made->gcm_mechanism = CKM_AES_GCM;
   made->broken_slot = FUNCTION_COUNT;
   FILE *file = path == NULL ? NULL : fopen(path, "re");

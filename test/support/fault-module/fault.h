@@ -76,6 +76,15 @@ struct control {
   CK_ULONG gcm_iv_length, gcm_mechanism;
   CK_ULONG foreign_objects;
   CK_RV foreign_broken; /* the result of reading the first of them */
+  /* quirks.c */
+  bool lacks[FUNCTION_COUNT];
+  CK_RV no_locking, no_initialize_arguments; /* CKR_OK when not set */
+  bool one_thread, handles_per_session, found_twice, nul_padding;
+  CK_ULONG found_limit, late_objects_ms; /* 0 when not set */
+  CK_ULONG session_state; /* NO_LIMIT when not set */
+  CK_ULONG flags_cleared, flags_set, wide_booleans, extra_slots;
+  struct list unavailable_attribute, ignore_in_templates, unlisted_mechanism, not_searchable;
+  struct attribute_rules cut_attribute, pad_attribute; /* value: the length */
   enum function broken_slot; /* FUNCTION_COUNT when not set */
   CK_RV broken_slot_rv;
 };
@@ -129,6 +138,7 @@ struct gcm_decrypt {
   bool prepended;
 };
 
+#define LAST_FOUND 64
 struct session {
   CK_SESSION handle;
   CK_SLOT_ID slot;
@@ -136,6 +146,9 @@ struct session {
   struct gcm_encrypt encrypt;
   struct gcm_decrypt decrypt;
   CK_ULONG foreign_left; /* of the search in progress */
+  bool found_again; /* found-twice: the last batch has been returned again */
+  size_t last_found;
+  CK_OBJECT last[LAST_FOUND];
 };
 
 void sessions_add(CK_SESSION handle, CK_SLOT_ID slot);
@@ -183,6 +196,25 @@ bool mechanism_hidden(CK_ULONG type);
 
 bool foreign_is(CK_OBJECT object);
 CK_RV foreign_read(CK_OBJECT object, CK_ATTRIBUTE *attributes, CK_ULONG count);
+
+/* ---- quirks.c ---- */
+
+/* Stands in front of the target for handles that are valid in one session only. */
+CK_FUNCTION_LIST *quirks_before(CK_FUNCTION_LIST *target);
+/* Returns the arguments for the target's C_Initialize, or the token's refusal in *rv. */
+void *quirks_initialize(void *arguments, CK_RV *rv);
+/* Counts the threads that are in the module, and ends the process if one-thread is set and another thread is. */
+void quirks_enter(void);
+void quirks_leave(void);
+/* Changes attributes that were read into values that a token returns in another form. */
+void quirks_read(CK_ATTRIBUTE *attributes, CK_ULONG count, const CK_ULONG *room, CK_RV *rv);
+/* Drops and cuts attributes of a template; returns their new number. */
+CK_ULONG quirks_template(CK_ATTRIBUTE *attributes, CK_ULONG count);
+void quirks_token_info(CK_TOKEN_INFO *info);
+/* Notes that an object was made now. */
+void quirks_made(CK_OBJECT object);
+/* Removes objects that cannot be found yet; returns how many are left. */
+CK_ULONG quirks_findable(CK_OBJECT *objects, CK_ULONG count);
 
 void random_bytes(CK_BYTE *out, size_t length);
 

@@ -18,7 +18,7 @@ CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, C
   bool named = false;
   CK_ULONG class = CKO_SECRET_KEY;
   for (CK_ULONG i = 0; i < count; i++) {
-    if (list_has(&control->no_attribute, attributes[i].type)) return CKR_ATTRIBUTE_TYPE_INVALID;
+    if (list_has(&control->no_attribute, attributes[i].type) || list_has(&control->not_searchable, attributes[i].type)) return CKR_ATTRIBUTE_TYPE_INVALID;
     if (attributes[i].type == CKA_CLASS && attributes[i].length == sizeof class)
       memcpy(&class, attributes[i].value, sizeof class);
     named |= attributes[i].type == CKA_LABEL || attributes[i].type == CKA_ID;
@@ -32,6 +32,31 @@ CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, C
   free(kept);
   struct session *known = sessions_find(session);
   if (rv == CKR_OK && known != NULL) known->foreign_left = named || class != CKO_SECRET_KEY ? 0 : control->foreign_objects;
+  if (known != NULL) known->last_found = 0, known->found_again = false;
+  return rv;
+}
+
+/* Under found-twice, the token returns each batch again. */
+static CK_RV find_own(struct session *known, CK_SESSION session, CK_OBJECT *objects, CK_ULONG limit, CK_ULONG *count) {
+  if (control->found_limit > 0 && limit > control->found_limit) limit = control->found_limit;
+  if (!control->found_twice || known == NULL) {
+    CK_RV rv;
+    do {
+      rv = target->C_FindObjects(session, objects, limit, count);
+      if (rv != CKR_OK || *count == 0) return rv;
+    } while ((*count = quirks_findable(objects, *count)) == 0);
+    return rv;
+  }
+  if (known->last_found > 0 && !known->found_again) {
+    memcpy(objects, known->last, known->last_found * sizeof *objects);
+    *count = known->last_found;
+    known->found_again = true;
+    return CKR_OK;
+  }
+  CK_RV rv = target->C_FindObjects(session, objects, limit > LAST_FOUND ? LAST_FOUND : limit, count);
+  known->found_again = false;
+  known->last_found = rv == CKR_OK ? *count : 0;
+  memcpy(known->last, objects, known->last_found * sizeof *objects);
   return rv;
 }
 
@@ -39,7 +64,7 @@ CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, C
 CK_RV emulated_C_FindObjects(CK_SESSION session, CK_OBJECT *objects, CK_ULONG limit, CK_ULONG *count) {
   struct session *known = sessions_find(session);
   if (login_is_missing(session)) return *count = 0, CKR_OK;
-  if (known == NULL || known->foreign_left == 0) return target->C_FindObjects(session, objects, limit, count);
+  if (known == NULL || known->foreign_left == 0) return find_own(known, session, objects, limit, count);
   for (*count = 0; *count < limit && known->foreign_left > 0; known->foreign_left--)
     objects[(*count)++] = FIRST_FOREIGN + known->foreign_left - 1;
   return CKR_OK;

@@ -48,6 +48,7 @@ CK_RV emulated_C_GetSessionInfo(CK_SESSION session, CK_SESSION_INFO *info) {
   CK_RV rv = target->C_GetSessionInfo(session, info);
   if (rv == CKR_OK && login_is_missing(session) && (info->state == CKS_RO_USER || info->state == CKS_RW_USER))
     info->state--;
+  if (rv == CKR_OK && control->session_state != NO_LIMIT) info->state = control->session_state;
   return rv;
 }
 

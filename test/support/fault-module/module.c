@@ -85,11 +85,13 @@ static bool call_enter(struct call *call, enum function function, CK_RV *rv) {
     if (control->login_per_load) login_forget();
     else sessions_logout();
   }
+  quirks_enter();
   return rules_apply(control, function, false, rv);
 }
 
 static CK_RV call_leave(struct call *call, enum function function, CK_RV rv) {
   rules_apply(control, function, true, &rv);
+  quirks_leave();
   if (control->log[function]) trace_log(function, rv, call->started);
   control_release(control);
   control = call->outer;
@@ -137,7 +139,10 @@ static bool is_alone(const char *path) {
 CK_RV emulated_C_Initialize(void *arguments) {
   if (control->exclusive_file != NULL && !is_alone(control->exclusive_file)) return control->exclusive_rv;
   if (control->store_at_load && !initialised) store_load();
-  CK_RV rv = target->C_Initialize(arguments);
+  CK_RV rv = CKR_OK;
+  void *accepted = quirks_initialize(arguments, &rv);
+  if (rv != CKR_OK) return rv;
+  rv = target->C_Initialize(accepted);
   if (rv != CKR_OK) return login_initialised(rv);
   if (rv == CKR_OK) {
     sessions_clear();
@@ -170,6 +175,7 @@ static void load_target(void) {
     fprintf(stderr, "fault-module: cannot load the target %s: %s\n", path, dlerror());
     target = NULL;
   }
+  if (target != NULL) target = quirks_before(target);
   control_release(now);
 }
 
@@ -183,7 +189,8 @@ __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST 
 #define ENTRY_FORWARDED(name) wrapped.name = wrapped_##name;
 #define ENTRY_EMULATED(name) wrapped.name = wrapped_##name;
 #define ENTRY_OWN(name) wrapped.name = C_GetFunctionList;
-#define ENTRY(name, scope, kind, parameters, arguments) ENTRY_##kind(name)
+#define ENTRY_LACKING(name) if (control->lacks[F_##name]) wrapped.name = NULL;
+#define ENTRY(name, scope, kind, parameters, arguments) ENTRY_##kind(name) ENTRY_LACKING(name)
     CRYPTOKI_FUNCTIONS(ENTRY)
     wrapped.version = target->version;
     *list = &wrapped;

@@ -38,6 +38,8 @@ static CK_RV complete(struct completed *made, const CK_ATTRIBUTE *attributes, CK
   if (made->attributes == NULL) return CKR_HOST_MEMORY;
   made->count = count;
   if (count > 0) memcpy(made->attributes, attributes, count * sizeof *attributes);
+  made->count = count = quirks_template(made->attributes, count);
+  attributes = made->attributes;
   bool chosen = control->id_limit != NO_LIMIT && control->id_limit <= sizeof made->id;
   for (CK_ULONG i = 0; i < count; i++)
     if (attributes[i].type == CKA_ID && attributes[i].length > 0) chosen = false;
@@ -56,6 +58,7 @@ static CK_RV complete(struct completed *made, const CK_ATTRIBUTE *attributes, CK
   if (rv == CKR_OK) rv = complete(&made, attributes, count); \
   if (rv == CKR_OK) rv = call;                       \
   if (rv == CKR_OK) store_write_back();              \
+  if (rv == CKR_OK) quirks_made(*object);            \
   free(made.attributes);                             \
   return rv
 
@@ -140,6 +143,7 @@ CK_RV emulated_C_GetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTR
       rv = control->exact_reads_rv;
       attributes[i].length = room[i];
     }
+  quirks_read(attributes, count, room, &rv);
   free(room);
   return rv;
 }

@@ -35,7 +35,9 @@ CK_RV emulated_C_GetSlotList(CK_BBOOL present, CK_SLOT_ID *slots, CK_ULONG *coun
     return CKR_OK;
   }
   if (control->broken_slot != FUNCTION_COUNT) return list_with_broken(present, slots, count);
-  return target->C_GetSlotList(present, slots, count);
+  CK_RV rv = target->C_GetSlotList(present, slots, count);
+  if (rv == CKR_OK && slots == NULL) *count += control->extra_slots;
+  return rv;
 }
 
 CK_RV emulated_C_GetSlotInfo(CK_SLOT_ID slot, CK_SLOT_INFO *info) {
@@ -106,6 +108,7 @@ CK_RV emulated_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info) {
     info->flags &= ~(CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_LOCKED);
     if (!control->pin_silent) info->flags |= pin_flags();
   }
+  quirks_token_info(info);
   return rv;
 }
 
@@ -132,7 +135,7 @@ CK_RV emulated_C_GetMechanismList(CK_SLOT_ID slot, CK_ULONG *mechanisms, CK_ULON
   rv = target->C_GetMechanismList(slot, all, &total);
   for (CK_ULONG i = 0; rv == CKR_OK && i < total; i++) {
     CK_ULONG type = all[i] == CKM_AES_GCM ? control->gcm_mechanism : all[i];
-    if (!mechanism_hidden(type)) all[kept++] = type;
+    if (!mechanism_hidden(type) && !list_has(&control->unlisted_mechanism, type)) all[kept++] = type;
   }
   if (rv == CKR_OK && mechanisms != NULL && *count < kept) rv = CKR_BUFFER_TOO_SMALL;
   for (CK_ULONG i = 0; rv == CKR_OK && mechanisms != NULL && i < kept; i++) mechanisms[i] = all[i];
