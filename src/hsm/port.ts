@@ -33,6 +33,8 @@ export interface TokenDescription {
    * unlimited.
    */
   readonly maxSessions?: number;
+  /** The library lets only one thread at a time call it, so a token host has one lane. */
+  readonly oneThread?: boolean;
   /** Shortest and longest PIN, in bytes; undefined if the token does not report it. */
   readonly minPinBytes?: number;
   readonly maxPinBytes?: number;

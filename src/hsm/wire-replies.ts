@@ -24,6 +24,7 @@ const description = z.object({
   pinLocked: z.boolean(),
   protectedAuthenticationPath: z.boolean(),
   maxSessions: z.number().exactOptional(),
+  oneThread: z.boolean().exactOptional(),
   minPinBytes: z.number().exactOptional(),
   maxPinBytes: z.number().exactOptional(),
   library: text,

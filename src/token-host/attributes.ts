@@ -86,9 +86,9 @@ function bytesOf(value: unknown): Buffer | undefined {
   return Buffer.isBuffer(value) ? value : undefined;
 }
 
-/** Returns a CK_BBOOL; undefined if unknown. */
+/** Returns a CK_BBOOL, of one byte or, from some libraries, of the length of a CK_ULONG; undefined if unknown. */
 export function asBoolean(value: Buffer | undefined): boolean | undefined {
-  return value?.length === 1 ? value[0] !== 0 : undefined;
+  return value === undefined || value.length === 0 ? undefined : value.some((byte) => byte !== 0);
 }
 
 /** Returns a CK_ULONG of 8 or 4 bytes in host order; undefined if unknown or CK_UNAVAILABLE_INFORMATION. */

@@ -149,38 +149,61 @@ function noOaep(): TokenFault {
   });
 }
 
+/** Where the key of a trial is made. */
+interface TrialPlace {
+  readonly onToken: boolean;
+  /** In the session that uses it, instead of one of its own. */
+  readonly inSameSession: boolean;
+}
+
 /** Tries with session keys or, if the token makes none, with token keys that are destroyed afterwards. */
 function tryCandidate(session: TokenSession, candidate: KeyCandidate, label: string): TokenFault | undefined {
-  const refusal = tryWithKeys(session, candidate, { label, onToken: false });
+  const refusal = tryInSessions(session, candidate, { label, onToken: false });
   return refusal?.code === "TOKEN_REFUSED"
-    ? tryWithKeys(session, candidate, { label, onToken: true })
+    ? tryInSessions(session, candidate, { label, onToken: true })
     : refusal;
+}
+
+/**
+ * A session object is destroyed with its session, and a refused call replaces the session; so the keys get a session of
+ * their own, unless handles are valid only in the session that returned them (PKCS#11 v2.40, section 5.1).
+ */
+function tryInSessions(
+  session: TokenSession,
+  candidate: KeyCandidate,
+  wanted: WantedKey,
+): TokenFault | undefined {
+  const apart = tryWithKeys(session, candidate, { ...wanted, inSameSession: false });
+  return apart?.fault === "object"
+    ? tryWithKeys(session, candidate, { ...wanted, inSameSession: true })
+    : apart;
 }
 
 function tryWithKeys(
   session: TokenSession,
   candidate: KeyCandidate,
-  wanted: WantedKey,
+  wanted: WantedKey & TrialPlace,
 ): TokenFault | undefined {
   const handles = new Map<string, Handle>();
-  try {
-    // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their
-    // own.
-    return session.beside((holder) => {
+  const makeAndProbe = (holder: TokenSession): TokenFault | undefined => {
+    try {
       for (const kind of candidate.kind.split("+") as SecretKind[]) {
         handles.set(kind, makeKey(holder, kind, candidate.wraps, wanted));
       }
       const [result] = probe(session, trialKek(candidate, handles, session.losses), candidate.choice);
       if (result?.works === true) return undefined;
       return new TokenFault(result?.detail ?? "not tried", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });
-    });
+    } finally {
+      if (wanted.onToken) {
+        removeKeys(holder, [...handles.values()], "removing a key of a trial (C_DestroyObject)");
+      }
+    }
+  };
+  try {
+    return wanted.inSameSession ? makeAndProbe(session) : session.beside(makeAndProbe);
   } catch (error) {
     if (error instanceof TokenFault) return error;
     throw error;
-  } finally {
-    if (wanted.onToken) {
-      removeKeys(session, [...handles.values()], "removing a key of a trial (C_DestroyObject)");
-    }
   }
 }
 

@@ -1,7 +1,7 @@
 // Searches for key objects on the token: secret keys, and private keys, among which are those of an RSA KEK. PKCS#11
 // v2.40 section 5.7 (C_FindObjects).
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
-import { TokenFault } from "./ckr.js";
+import { rvOf, TokenFault } from "./ckr.js";
 import type { TokenSession } from "./session.js";
 
 /** Large, since every batch is a round trip; its handles take 64 KiB. */
@@ -11,6 +11,7 @@ const FIND_BATCH = 8_192;
  * the maker's own are then lost, including the value. CKA_TOKEN is set only once all attributes are complete.
  */
 const ON_TOKEN: Attribute = { type: pkcs11js.CKA_TOKEN, value: true };
+const CKR_OPERATION_NOT_INITIALIZED = 0x91;
 /** An object that a search returned. */
 export interface Listed {
   readonly handle: Handle;
@@ -40,16 +41,39 @@ export function findPrivateKeys(session: TokenSession, narrower: readonly Attrib
 }
 
 function findOfClass(session: TokenSession, value: number, narrower: readonly Attribute[]): Handle[] {
+  const ofClass: Attribute = { type: pkcs11js.CKA_CLASS, value };
+  try {
+    return findAll(session, [ofClass, ON_TOKEN, ...narrower]);
+  } catch (error) {
+    // A token that does not search by CKA_TOKEN; the reader leaves out objects of sessions.
+    if (error instanceof TokenFault && error.fault === "setup") {
+      return findAll(session, [ofClass, ...narrower]);
+    }
+    throw error;
+  }
+}
+
+function findAll(session: TokenSession, template: readonly Attribute[]): Handle[] {
   const { lib } = session;
   return session.run("searching for keys (C_FindObjects)", (handle) => {
-    lib.C_FindObjectsInit(handle, [{ type: pkcs11js.CKA_CLASS, value }, ON_TOKEN, ...narrower]);
-    const objects: Handle[] = [];
+    lib.C_FindObjectsInit(handle, [...template]);
+    // By number, in case a token returns an object twice.
+    const objects = new Map<bigint, Handle>();
     for (;;) {
       const batch = lib.C_FindObjects(handle, FIND_BATCH);
       if (batch.length === 0) break;
-      objects.push(...batch);
+      for (const object of batch) objects.set(object.readBigUInt64LE(0), object);
     }
-    lib.C_FindObjectsFinal(handle);
-    return objects;
+    endSearch(session, handle);
+    return [...objects.values()];
   });
+}
+
+/** Ends a search; some tokens have ended it already when they have returned the last object. */
+export function endSearch({ lib }: TokenSession, handle: Handle): void {
+  try {
+    lib.C_FindObjectsFinal(handle);
+  } catch (error) {
+    if (rvOf(error) !== CKR_OPERATION_NOT_INITIALIZED) throw error;
+  }
 }

@@ -40,6 +40,10 @@ import { describeToken, findSlot, slotHandle } from "./slots.js";
 import { performTrial } from "./trials/perform.js";
 import { wantedKeys } from "./wanted-keys.js";
 
+/** How long, and how often, a new key is searched for, in ms. */
+const MADE_WITHIN_MS = 5_000;
+const MADE_PAUSE_MS = 250;
+
 /** What a lane shares with the others of its token host. */
 export interface SharedByLanes {
   readonly exchange: LaneExchange;
@@ -60,14 +64,17 @@ export class LaneToken {
   /** @throws TokenFault when the module, the token or a session is not available */
   constructor(request: OpenRequest, { exchange, turn }: SharedByLanes) {
     const { described, userType } = request;
-    this.#lib = loadModule(request, turn);
+    const { lib, oneThread } = loadModule(request, turn);
+    this.#lib = lib;
     this.#userType = userType;
     const slotId = described?.slotId ?? findSlot(this.#lib, request.token);
     this.#session = new TokenSession(this.#lib, slotHandle(slotId));
     this.#crypt = new CheckedCrypt(this.#session);
     const { value: loggedIn, tookMs } = timed(() => this.#session.isLoggedIn());
     this.#description =
-      described === undefined ? this.#describeFirst(slotId, loggedIn, tookMs) : { ...described, loggedIn };
+      described === undefined
+        ? { ...this.#describeFirst(slotId, loggedIn, tookMs), ...(oneThread && { oneThread }) }
+        : { ...described, loggedIn };
     const { loginRequired } = this.#description;
     this.#keyring = new LaneKeyring(this.#session, wantedKeys(request, loginRequired), exchange);
     this.#use = new KekUse(this.#session, this.#keyring, {
@@ -160,11 +167,11 @@ export class LaneToken {
   generate(request: GenerateRequest): KekRecord {
     const before = new Set(this.#keyring.labelled(request.label).map(({ keyId }) => keyId));
     const { objects, choice } = makeKek(this.#session, request, this.#description.label);
-    const made = this.#keyring.labelled(request.label).find(({ keyId }) => !before.has(keyId));
+    const made = this.#findMade(request.label, before);
     if (made === undefined) {
       removeKeys(this.#session, objects, "removing a key that is not found (C_DestroyObject)");
       throw new TokenFault(
-        "the token made a key that cannot be found under its label; the key was removed, run the command again",
+        `the token made a key that cannot be found under its label "${request.label}"; it was removed; if this happens again, the token changes labels: see 'kms-pkcs11 check --token-report'`,
         { fault: "device", code: "KEY_MISSING" },
       );
     }
@@ -187,6 +194,16 @@ export class LaneToken {
     this.#requireMechanism(made, choice);
     // The token has just generated the key, whatever CKA_LOCAL says.
     return { ...made, remarks: made.remarks.filter((remark) => remark !== NOT_LOCAL) };
+  }
+
+  /** Finds a generation that has just been made; HSMs that are clusters show a new key only when all of them have it. */
+  #findMade(label: string, before: ReadonlySet<string>): KekRecord | undefined {
+    const until = performance.now() + MADE_WITHIN_MS;
+    for (;;) {
+      const made = this.#keyring.labelled(label).find(({ keyId }) => !before.has(keyId));
+      if (made !== undefined || performance.now() > until) return made;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, MADE_PAUSE_MS);
+    }
   }
 
   /** A token object may fail although a session object with the same template worked. */

@@ -1,14 +1,15 @@
-// A PKCS#11 library that stands between pkcs11js and the vendor's library, for two things that pkcs11js 2.1.7 cannot do. It
-// calls another function than C_GetFunctionList, such as FC_GetFunctionList of NSS in FIPS mode. And it reads attributes with
-// one call: pkcs11js first asks for their lengths, which on a shared partition costs a round trip for each object. The
-// environment names the library and the function, since C code does not see what a worker thread assigns to process.env.
+// A PKCS#11 library that stands between pkcs11js and the vendor's library, for what pkcs11js 2.1.7 cannot do. It calls another
+// function than C_GetFunctionList, such as FC_GetFunctionList of NSS in FIPS mode. It reads attributes with one call: pkcs11js
+// first asks for their lengths, which on a shared partition costs a round trip for each object. And functions that the vendor's
+// list lacks return CKR_FUNCTION_NOT_SUPPORTED, as the standard demands, where pkcs11js would call a null pointer. C_Initialize
+// is repeated without arguments if those of a single thread are refused. The environment names the library and the function, since C code does not see what a worker thread assigns to process.env.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CKR_OK = 0x00, CKR_GENERAL_ERROR = 0x05, CKR_FUNCTION_NOT_SUPPORTED = 0x54 };
+enum { CKR_OK = 0x00, CKR_GENERAL_ERROR = 0x05, CKR_ARGUMENTS_BAD = 0x07, CKR_FUNCTION_NOT_SUPPORTED = 0x54 };
 enum { CKR_ATTRIBUTE_SENSITIVE = 0x11, CKR_ATTRIBUTE_TYPE_INVALID = 0x12, CKR_OBJECT_HANDLE_INVALID = 0x82 };
 
 // PKCS#11 v2.40: CK_ATTRIBUTE, and CK_FUNCTION_LIST with its functions in order.
@@ -17,11 +18,19 @@ struct attribute {
   void *value;
   unsigned long length;
 };
-enum { GET_ATTRIBUTE_VALUE = 24, FUNCTIONS = 68 };
+// A list of version 2.0 ends before the last function, C_WaitForSlotEvent.
+enum { INITIALIZE = 0, GET_ATTRIBUTE_VALUE = 24, FUNCTIONS_OF_2_0 = 67, FUNCTIONS = 68 };
 struct function_list {
   unsigned char major, minor;
   void *functions[FUNCTIONS];
 };
+// CK_C_INITIALIZE_ARGS; NSS has the library's parameters where pReserved is.
+struct initialize_arguments {
+  void *mutexes[4];
+  unsigned long flags;
+  void *reserved;
+};
+typedef unsigned long (*initialize)(const struct initialize_arguments *arguments);
 typedef unsigned long (*get_function_list)(struct function_list **list);
 typedef unsigned long (*get_attribute_value)(unsigned long session, unsigned long object, struct attribute *, unsigned long count);
 
@@ -33,6 +42,7 @@ static void *library;
 // Each thread loads the library for itself. Some libraries then return another list, with a login of its own.
 static _Thread_local struct function_list list;
 static _Thread_local get_attribute_value ask;
+static _Thread_local initialize begin;
 
 // What the last call has read, for the next call alone.
 static _Thread_local unsigned long kept_session, kept_object, kept_count;
@@ -101,7 +111,26 @@ static unsigned long read_at_once(unsigned long session, unsigned long object, s
   return ask(session, object, attributes, count);
 }
 
-// Returns the vendor's functions, except C_GetAttributeValue; CKR_GENERAL_ERROR if its library cannot be loaded, and
+// pkcs11js never passes a null pointer, which some libraries take only.
+static unsigned long initialize_or_without_arguments(const struct initialize_arguments *arguments) {
+  unsigned long rv = begin(arguments);
+  bool says_nothing = arguments != NULL && arguments->flags == 0 && arguments->reserved == NULL;
+  return rv == CKR_ARGUMENTS_BAD && says_nothing ? begin(NULL) : rv;
+}
+
+static unsigned long unsupported(void) { return CKR_FUNCTION_NOT_SUPPORTED; }
+
+static void copy_functions(const struct function_list *vendors) {
+  unsigned long known = vendors->major < 2 || (vendors->major == 2 && vendors->minor == 0) ? FUNCTIONS_OF_2_0 : FUNCTIONS;
+  list.major = vendors->major;
+  list.minor = vendors->minor;
+  for (unsigned long at = 0; at < FUNCTIONS; at++) {
+    void *function = at < known ? vendors->functions[at] : NULL;
+    list.functions[at] = function == NULL ? (void *)unsupported : function;
+  }
+}
+
+// Returns the vendor's functions, except C_Initialize and C_GetAttributeValue; CKR_GENERAL_ERROR if its library cannot be loaded, and
 // CKR_FUNCTION_NOT_SUPPORTED if that has no such function. The list is for the calling thread.
 unsigned long C_GetFunctionList(struct function_list **functions) {
   const char *path = getenv("KMS_PKCS11_MODULE");
@@ -113,7 +142,9 @@ unsigned long C_GetFunctionList(struct function_list **functions) {
   struct function_list *vendors = NULL;
   unsigned long rv = function(&vendors);
   if (rv != CKR_OK || vendors == NULL) return rv == CKR_OK ? CKR_GENERAL_ERROR : rv;
-  list = *vendors;
+  copy_functions(vendors);
+  begin = (initialize)list.functions[INITIALIZE];
+  list.functions[INITIALIZE] = (void *)initialize_or_without_arguments;
   ask = (get_attribute_value)list.functions[GET_ATTRIBUTE_VALUE];
   list.functions[GET_ATTRIBUTE_VALUE] = (void *)read_at_once;
   *functions = &list;

@@ -1,4 +1,5 @@
-// The vendor library, loaded once per thread and initialised once per process. PKCS#11 v2.40 section 5.4.
+// The vendor library, loaded once per thread and initialised once per process. PKCS#11 v2.40 section 5.4. A library that cannot
+// lock for several threads is initialised for one thread, and its token host opens one lane only.
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import pkcs11js, { type PKCS11 } from "pkcs11js";
@@ -12,9 +13,18 @@ import { describeUser } from "./unreadable-paths.js";
 const MODULE_SHIM = fileURLToPath(new URL(`module-shim-${process.arch}.so`, import.meta.url));
 const CKR_FUNCTION_NOT_SUPPORTED = 0x54;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
+/** CKR_ARGUMENTS_BAD, CKR_NEED_TO_CREATE_THREADS, CKR_CANT_LOCK, and CKR_FUNCTION_NOT_SUPPORTED. */
+const ARGUMENTS_REFUSED: ReadonlySet<number | undefined> = new Set([0x07, 0x09, 0x0a, 0x54]);
 
 // pkcs11js unloads a library when its object is garbage-collected, even with open sessions: keep it reachable.
-let loaded: PKCS11 | undefined;
+const kept: PKCS11[] = [];
+
+/** A library that has been initialised. */
+export interface LoadedModule {
+  readonly lib: PKCS11;
+  /** It refused to lock: only one thread at a time may call it. */
+  readonly oneThread: boolean;
+}
 
 /**
  * Loads and initialises the library, while no other thread of this process does: two at once in C_Initialize crash
@@ -22,33 +32,49 @@ let loaded: PKCS11 | undefined;
  * @param turn see `inTurn`
  * @throws TokenFault MODULE_UNUSABLE when it is not a PKCS#11 module; the CKR row of a refused C_Initialize
  */
-export function loadModule(request: OpenRequest, turn: Int32Array<SharedArrayBuffer>): PKCS11 {
+export function loadModule(request: OpenRequest, turn: Int32Array<SharedArrayBuffer>): LoadedModule {
   return inTurn(turn, () => {
-    const lib = loadAndInitialise(request, isMarked(turn));
+    const module = loadAndInitialise(request, isMarked(turn));
     mark(turn);
-    return lib;
+    return module;
   });
 }
 
 /** @param isInitialised whether another thread has initialised the library in this process */
-function loadAndInitialise(request: OpenRequest, isInitialised: boolean): PKCS11 {
-  loaded = load(request);
+function loadAndInitialise(request: OpenRequest, isInitialised: boolean): LoadedModule {
+  const lib = load(request);
+  kept.push(lib);
   try {
-    loaded.C_Initialize({
-      flags: pkcs11js.CKF_OS_LOCKING_OK,
-      // pkcs11js 2.1.7 drops the last character of the string.
-      ...(request.moduleParameters === undefined
-        ? {}
-        : { libraryParameters: request.moduleParameters + " " }),
-    });
+    return { lib, oneThread: initialise(lib, request) };
   } catch (error) {
     // FreeHSM 2.0.0 answers CKR_FUNCTION_FAILED to the second call of a process, and goes on working.
-    const isRefusal = isInitialised && answersInfo(loaded);
+    const isRefusal = isInitialised && answersInfo(lib);
     if (rvOf(error) !== CKR_CRYPTOKI_ALREADY_INITIALIZED && !isRefusal) {
       throw toFault(error, `initialising ${request.modulePath} (C_Initialize) as ${describeUser()}`);
     }
+    return { lib, oneThread: false };
   }
-  return loaded;
+}
+
+/**
+ * Calls C_Initialize for several threads or, if the library refuses that, for one. Returns whether it is for one. @throws the error of the first call
+ */
+function initialise(lib: PKCS11, { moduleParameters }: OpenRequest): boolean {
+  // pkcs11js 2.1.7 drops the last character of the string.
+  const more = moduleParameters === undefined ? {} : { libraryParameters: moduleParameters + " " };
+  try {
+    lib.C_Initialize({ flags: pkcs11js.CKF_OS_LOCKING_OK, ...more });
+    return false;
+  } catch (error) {
+    if (!ARGUMENTS_REFUSED.has(rvOf(error))) throw error;
+    try {
+      // Behind the shim, this also tries without any arguments.
+      lib.C_Initialize({ flags: 0, ...more });
+      return true;
+    } catch {
+      throw error;
+    }
+  }
 }
 
 function answersInfo(lib: PKCS11): boolean {

@@ -138,7 +138,6 @@ export function slotHandle(slotId: number): Buffer {
 export function describeToken(lib: PKCS11, slotId: number, loggedIn: boolean): TokenDescription {
   try {
     const info = lib.C_GetTokenInfo(slotHandle(slotId));
-    const { libraryDescription, libraryVersion } = lib.C_GetInfo();
     const has = (flag: number): boolean => (info.flags & flag) !== 0;
     return {
       label: maskControls(unpad(info.label)),
@@ -154,10 +153,20 @@ export function describeToken(lib: PKCS11, slotId: number, loggedIn: boolean): T
       ...limitOf(info.maxSessionCount),
       ...pinLimitsOf(info),
       protectedAuthenticationPath: has(pkcs11js.CKF_PROTECTED_AUTHENTICATION_PATH),
-      library: `${maskControls(unpad(libraryDescription))} ${libraryVersion.major}.${libraryVersion.minor}`,
+      library: describeLibrary(lib),
     };
   } catch (error) {
     throw toFault(error, "reading the token (C_GetTokenInfo)");
+  }
+}
+
+/** Returns the library's description and version, which nothing depends on; empty if it does not report them. */
+function describeLibrary(lib: PKCS11): string {
+  try {
+    const { libraryDescription, libraryVersion } = lib.C_GetInfo();
+    return `${maskControls(unpad(libraryDescription))} ${libraryVersion.major}.${libraryVersion.minor}`;
+  } catch {
+    return "";
   }
 }
 

@@ -84,8 +84,9 @@ export class LaneGrowth {
 
   /** Permits further lanes, now that the first lane has found the token. */
   begin(described: TokenDescription): void {
-    const { maxSessions = Infinity } = described;
-    this.#maxLanes = Math.max(1, Math.min(this.#maxLanes, Math.floor(maxSessions * LARGEST_SHARE)));
+    const { maxSessions = Infinity, oneThread = false } = described;
+    const share = oneThread ? 1 : Math.floor(maxSessions * LARGEST_SHARE);
+    this.#maxLanes = Math.max(1, Math.min(this.#maxLanes, share));
     this.#described = described;
     this.#waitingSince = this.#lastWaitAt = performance.now();
   }

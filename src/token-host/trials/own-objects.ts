@@ -10,6 +10,7 @@ import {
   type TrialLabel,
 } from "../../hsm/wire-trials.js";
 import { TokenFault } from "../ckr.js";
+import { endSearch } from "../key-search.js";
 import type { Attempt, TokenSession } from "../session.js";
 import { faultOutcome } from "./outcome.js";
 
@@ -32,7 +33,7 @@ export function search(
       if (more.length === 0) break;
       found.push(...more);
     }
-    session.lib.C_FindObjectsFinal(handle);
+    endSearch(session, handle);
     return found;
   });
 }

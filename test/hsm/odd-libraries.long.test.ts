@@ -1,0 +1,108 @@
+// Oddities of vendors' libraries: what the standard permits and SoftHSM does not do, and what it forbids and some do. Each
+// token makes a KEK, encrypts and decrypts on several lanes, and destroys it.
+
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+
+import { PATIENT_CALLER } from "../../src/hsm/port.js";
+import { codeOf, PLAINTEXT } from "../support/faulty-token.js";
+import { FaultModule } from "../support/fault-module.js";
+import { useOpenedTokens } from "../support/opened-tokens.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+
+const LABEL = "kms-kek@20260101T000000Z";
+
+const openToken = useOpenedTokens();
+let softHsm: SoftHsm;
+let fault: FaultModule;
+
+beforeAll(() => {
+  softHsm = createSoftHsm();
+});
+afterEach(() => {
+  fault.remove();
+});
+afterAll(() => {
+  softHsm.remove();
+});
+
+const USABLE: readonly (readonly [what: string, ...rules: string[]])[] = [
+  ["lacks functions", "lacks C_GetInfo C_CopyObject C_GenerateRandom C_WaitForSlotEvent C_CloseAllSessions"],
+  ["cannot lock for several threads", "no-locking 0xA", "one-thread", "C_EncryptInit sleep 5"],
+  [
+    "takes no arguments of C_Initialize",
+    "no-initialize-arguments 0x7",
+    "one-thread",
+    "C_EncryptInit sleep 5",
+  ],
+  ["ends a search after its last object", "found-limit 1", "C_FindObjectsFinal rv 0x91 after"],
+  ["finds every object twice", "found-twice"],
+  ["counts a slot too many, and pads texts with NULs", "extra-slots 1", "nul-padding"],
+  ["pads values", "wide-booleans 8", "pad-attribute 0x3 64", "pad-attribute 0x102 32"],
+  ["has no length for some attributes", "unavailable-attribute 0x161,0x163,0x164,0x10C"],
+  ["does not search by CKA_TOKEN", "not-searchable 0x1"],
+  ["shows new objects after a while", "late-objects 1000"],
+  ["cuts CKA_ID without an error", "cut-attribute 0x102 8"],
+  ["ignores CKA_ID", "ignore-in-templates 0x102"],
+  ["lists none of its mechanisms", "C_GetMechanismList rv 0x54"],
+  ["refuses C_Encrypt after C_EncryptInit", "C_Encrypt rv 0x54", "C_Decrypt rv 0x54"],
+];
+
+describe.each(USABLE)("a library that %s", (_what, ...rules) => {
+  it("makes a KEK, uses it on several lanes and destroys it", async () => {
+    fault = new FaultModule(softHsm);
+    fault.set(...rules);
+    const { hsm } = openToken(fault, { sessions: 4 });
+    const kek = await hsm.generate({ label: LABEL, ckaId: "0e".repeat(16), kind: "auto" });
+    const { keyId, unprotected } = kek;
+    expect(unprotected).toEqual([]);
+    const works = (await hsm.probe(keyId, "auto")).find((one) => one.works);
+    const mechanism = works?.mechanism === "hmac-kdf" ? 5 : 1;
+    const request = (data: Uint8Array) => ({ keyId, mechanism, aad: Buffer.from("aad"), data });
+    const trips = Array.from({ length: 40 }, async () => {
+      const body = await hsm.encrypt(request(PLAINTEXT), PATIENT_CALLER);
+      return hsm.decrypt(request(body), PATIENT_CALLER);
+    });
+    for (const opened of await Promise.all(trips)) expect(opened).toEqual(PLAINTEXT);
+    const body = await hsm.encrypt(request(PLAINTEXT), PATIENT_CALLER);
+    body[body.length - 1] = (body.at(-1) ?? 0) ^ 1;
+    expect(await codeOf(hsm.decrypt(request(body), PATIENT_CALLER))).toBe("NOT_AUTHENTIC");
+    await hsm.destroy(kek);
+    expect(await hsm.listKeks()).toEqual([]);
+  });
+});
+
+it("a KEK works on several lanes although handles are valid in one session only", async () => {
+  fault = new FaultModule(softHsm);
+  fault.set("handles-per-session", "C_EncryptInit sleep 5");
+  const { hsm } = openToken(fault, { sessions: 4 });
+  const kek = await hsm.generate({ label: LABEL, ckaId: "0d".repeat(16), kind: "auto" });
+  // A trial of AES-GCM replaces the session, and with it the handles.
+  expect(kek.kind).toBe("hmac");
+  const request = (data: Uint8Array) => ({ keyId: kek.keyId, mechanism: 5, aad: Buffer.from("aad"), data });
+  const trips = Array.from({ length: 40 }, async () => {
+    const body = await hsm.encrypt(request(PLAINTEXT), PATIENT_CALLER);
+    return hsm.decrypt(request(body), PATIENT_CALLER);
+  });
+  for (const opened of await Promise.all(trips)) expect(opened).toEqual(PLAINTEXT);
+  await hsm.destroy(kek);
+  expect(await hsm.listKeks()).toEqual([]);
+});
+
+it("a KEK whose attributes are longer than one byte is refused if it is extractable", async () => {
+  fault = new FaultModule(softHsm);
+  fault.set("wide-booleans 8", "report-attribute 0x162 1");
+  const { hsm } = openToken(fault);
+  const kek = await hsm.generate({ label: LABEL, ckaId: "0f".repeat(16), kind: "auto" });
+  expect(kek.unprotected).toEqual(["CKA_EXTRACTABLE is true"]);
+  await hsm.destroy(kek);
+});
+
+it("the error names the label if the token stores another one, and no key is left", async () => {
+  fault = new FaultModule(softHsm);
+  fault.set("cut-attribute 0x3 16");
+  const { hsm } = openToken(fault);
+  const made = hsm.generate({ label: LABEL, ckaId: "0f".repeat(16), kind: "auto" });
+  await expect(made).rejects.toThrow(`cannot be found under its label "${LABEL}"; it was removed`);
+  fault.clear();
+  expect(await hsm.listKeks()).toEqual([]);
+});
