@@ -62,7 +62,7 @@ async function nodeOnSsh(): Promise<{ readonly url: URL; readonly requests: () =
 const failure = async (url: URL): Promise<string> => (await readNodes([url]))[0]?.error ?? "";
 
 describe("a node over ssh", () => {
-  it("is read through one tunnel, which several requests share", async () => {
+  it("a node over ssh is read through one tunnel, which several requests share", async () => {
     const { url, requests } = await nodeOnSsh();
     const [one, two] = await Promise.all([readNode(url), readNode(url)]);
     await readNode(url);
@@ -70,14 +70,14 @@ describe("a node over ssh", () => {
     expect(readdirSync(sockets)).toHaveLength(1);
   });
 
-  it("has a clock whose error does not include the time of the connection", async () => {
+  it("a node over ssh has a clock whose error does not include the time of the connection", async () => {
     const { url } = await nodeOnSsh();
     const startedAt = performance.now();
     const { clockErrorMs } = await readNode(url);
     expect(clockErrorMs).toBeLessThan((performance.now() - startedAt) / 2);
   });
 
-  it("whose host key is unknown or another fails with ssh's reason and the command to try", async () => {
+  it("an ssh node with another host key fails with ssh's reason and the command to try", async () => {
     for (const known of ["none", "another"] as const) {
       sshd.knows(known);
       const { url } = await nodeOnSsh();
@@ -87,7 +87,7 @@ describe("a node over ssh", () => {
     }
   });
 
-  it("that accepts no key of the user fails with ssh's reason and asks for ssh-agent", async () => {
+  it("an ssh node that accepts no key of the user fails with a hint at ssh-agent", async () => {
     sshd.offersKey(false);
     const { url } = await nodeOnSsh();
     expect(await failure(url)).toMatch(/ssh: .*Permission denied \(publickey\).*ssh-agent/u);
@@ -96,19 +96,19 @@ describe("a node over ssh", () => {
     expect(await failure(url)).toMatch(/Permission denied/u);
   });
 
-  it("on which no plugin listens fails with ssh's reason and the address", async () => {
+  it("an ssh node without a listening plugin fails with ssh's reason and the address", async () => {
     const port = await freePort();
     const error = await failure(parseNodeAddress(sshd.node(port)));
     expect(error).toContain("open failed: connect failed: Connection refused");
     expect(error).toContain(`does a plugin serve HTTP at 127.0.0.1:${port} there?`);
   });
 
-  it("whose ssh port refuses the connection fails with ssh's reason", async () => {
+  it("an ssh node that refuses the connection fails with ssh's reason", async () => {
     const url = parseNodeAddress(`ssh://127.0.0.1:${await freePort()}`);
     expect(await failure(url)).toMatch(/ssh: .*Connection refused/u);
   });
 
-  it("names what is missing if ssh is not installed", async () => {
+  it("an ssh node cannot be read without ssh, and the error names what is missing", async () => {
     process.env["PATH"] = sockets;
     try {
       expect(await failure(parseNodeAddress("ssh://cp-2"))).toContain("ssh is not installed");

@@ -91,7 +91,7 @@ it("every command that reads a configuration reports a missing one as one line o
   }
 });
 
-it("without --output json an error is a sentence", async () => {
+it("a command's error without --output json is a sentence", async () => {
   const { stderr } = await runCommand(["keys", "list", "--key", "nonsense"]);
   expect(stderr).toMatch(/^kms-pkcs11: --key: /);
 });

@@ -38,7 +38,7 @@ const show = (text: string): (() => void) => {
 };
 
 describe("the live line", () => {
-  it("shows the last text, then the one before it, then nothing", () => {
+  it("the live line shows the last text, then the one before it, then nothing", () => {
     show("waiting");
     const end = show("3 of 4");
     end();
@@ -46,14 +46,14 @@ describe("the live line", () => {
     expect(screen.drawn()).toBe("waiting⌫3 of 4⌫waiting⌫");
   });
 
-  it("gives way to a text that is shown already", () => {
+  it("the live line gives way to a text that is shown already", () => {
     const end = show("3 of 4");
     ends.push(line.showBelow(() => "waiting"));
     end();
     expect(screen.drawn()).toBe("3 of 4⌫3 of 4⌫waiting");
   });
 
-  it("is cut before the last column, also after the terminal has become narrower", () => {
+  it("the live line is cut before the last column, also after the terminal has become narrower", () => {
     screen.columns = 10;
     show("0123456789abcdef");
     expect(screen.drawn()).toBe("012345678");
@@ -63,7 +63,7 @@ describe("the live line", () => {
     expect(screen.drawn()).toBe("↑1⌫0123");
   });
 
-  it("is not drawn while a prompt has the terminal", async () => {
+  it("the live line is not drawn while a prompt has the terminal", async () => {
     show("waiting");
     await line.during(() => {
       screen.emit("resize");
@@ -72,12 +72,12 @@ describe("the live line", () => {
     expect(screen.drawn()).toBe("waiting⌫");
   });
 
-  it("never hides the cursor and changes no mode of the terminal", () => {
+  it("the live line never hides the cursor and changes no mode of the terminal", () => {
     show("waiting")();
     expect(screen.drawn()).not.toContain("\u001b[?");
   });
 
-  it("leaves no listener on the process", () => {
+  it("the live line leaves no listener on the process", () => {
     const count = (): number => process.listenerCount("SIGINT") + process.listenerCount("exit");
     const before = count();
     show("a")();

@@ -42,7 +42,7 @@ it.each(["--help", "--version", "keys rotate --help"])(
   },
 );
 
-it("with --output json, the line is JSON", () => {
+it("an output error with --output json is a line of JSON", () => {
   const { code, stderr } = inShell("version --output json", ">/dev/full");
   expect(JSON.parse(stderr)).toMatchObject({
     error: { code: "RESULT_LOST", message: "cannot write to standard output (ENOSPC)" },

@@ -20,14 +20,14 @@ const row = (state: string, id: string, findings = "none"): string[] => [
 const widest = (text: string): number => Math.max(...text.split("\n").map((line) => line.length));
 
 describe("a table on a terminal", () => {
-  it("is not changed if it fits, or if the output is not a terminal", () => {
+  it("a table is not changed if it fits, or if the output is not a terminal", () => {
     const rows = [row("active", keyId("ab"))];
     expect(formatTable(HEAD, rows, Infinity)).toBe(formatTable(HEAD, rows));
     expect(formatTable(HEAD, rows, 200)).toBe(formatTable(HEAD, rows));
     expect(formatTable(HEAD, rows)).toContain(keyId("ab"));
   });
 
-  it("of 80 columns has prefixes of the key_ids that commands accept, and wrapped columns", () => {
+  it("a table of 80 columns has wrapped columns, and prefixes of key_ids that commands accept", () => {
     const text = formatTable(HEAD, [row("active", keyId("cd")), row("retired", keyId("ce"))], 80);
     expect(widest(text)).toBeLessThanOrEqual(80);
     const prefixes = text.match(/01a21e43\S+/gu) ?? [];
@@ -37,7 +37,7 @@ describe("a table on a terminal", () => {
     expect(text).toMatch(/^ +T18:27:41\.000Z +@20261127T182741Z$/mu);
   });
 
-  it("shortens key_ids that differ late to prefixes that differ", () => {
+  it("a table shortens key_ids that differ late to prefixes that differ", () => {
     const [one, two] = [`${keyId("ef").slice(0, 30)}01`, `${keyId("ef").slice(0, 30)}02`].map(
       (id) => `${id}.c${"0".repeat(32)}`,
     );
@@ -47,24 +47,27 @@ describe("a table on a terminal", () => {
     expect(`${first ?? ""} ${second ?? ""}`).toMatch(/^01a21e43\S+… 01a21e43\S+…$/u);
   });
 
-  it("shortens key_ids within a sentence, and keeps other words", () => {
+  it("a table shortens key_ids within a sentence, and keeps other words", () => {
     const detail = `a KMS plugin answers there with key_id ${keyId("1a")}; libsofthsm2.so can be loaded by it`;
     const text = formatTable(["", "", ""], [["ok", "socket", detail]], 80);
     expect(text).toContain("01a21e431a1…");
     expect(text).toContain("libsofthsm2.so");
   });
 
-  it.each([1, 5, 12, 20, 40, 60, 79, 80, 100])("of %i columns never exceeds them", (columns) => {
-    const rows = [
-      row("active", keyId("2b"), "a very longwordthatcannotbebrokenanywhere, and more words"),
-      [],
-    ];
-    const text = formatTable(HEAD, rows, columns);
-    // Names of columns are not broken.
-    expect(widest(text)).toBeLessThanOrEqual(Math.max(columns, "ACTIVATION".length + 3));
-  });
+  it.each([1, 5, 12, 20, 40, 60, 79, 80, 100])(
+    "a table on a terminal of %i columns is never wider",
+    (columns) => {
+      const rows = [
+        row("active", keyId("2b"), "a very longwordthatcannotbebrokenanywhere, and more words"),
+        [],
+      ];
+      const text = formatTable(HEAD, rows, columns);
+      // Names of columns are not broken.
+      expect(widest(text)).toBeLessThanOrEqual(Math.max(columns, "ACTIVATION".length + 3));
+    },
+  );
 
-  it("that is very narrow becomes one line for each cell", () => {
+  it("a table on a very narrow terminal becomes one line for each cell", () => {
     const text = formatTable(
       ["STATE", "LABEL"],
       [

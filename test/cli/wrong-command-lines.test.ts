@@ -44,7 +44,7 @@ describe("a name that is no command", () => {
     );
   });
 
-  it("with --output json, the suggestion is the next step", async () => {
+  it("with --output json, the suggestion for a mistyped command is the next step", async () => {
     const { error } = JSON.parse(await errorOf("policy", "-o", "json")) as { error: unknown };
     expect(error).toEqual({
       code: "CONFIG_INVALID",
@@ -113,7 +113,7 @@ describe("values of options that nobody means", () => {
     expect(stderr).not.toContain("twice");
   });
 
-  it("of another option the last value counts", async () => {
+  it("of an option that takes one value and is given twice, the last value counts", async () => {
     const { code, stdout } = await runCommand(["version", "-o", "table", "-o", "json"]);
     expect([code, JSON.parse(stdout)]).toMatchObject([0, { platform: "linux" }]);
   });

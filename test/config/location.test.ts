@@ -24,13 +24,13 @@ it("--config comes before the environment, and both before the default file", ()
   }
 });
 
-it("with --key, a file is read only if it is named", () => {
+it("with --key, a configuration file is read only if it is named", () => {
   writeFileSync(file.path, "");
   expect(locateConfiguration({ key: "pkcs11:" }, {}, file.path)).toBeUndefined();
   expect(locateConfiguration({ key: "pkcs11:" }, env, file.path)?.path).toBe("/srv/kms.yaml");
 });
 
-it("without any file, the error names every way to give one", () => {
+it("without a configuration file, the error names every way to give one", () => {
   expect(existsSync(file.path)).toBe(false);
   expect(messageOf(() => locateConfiguration({}, {}, file.path))).toBe(
     `no configuration: ${file.path} does not exist; create it, name another file with --config or $KMS_PKCS11_CONFIG, or name the KEK with --key`,

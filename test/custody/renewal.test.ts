@@ -176,7 +176,7 @@ describe("killed", () => {
 });
 
 describe("C_SetPIN", () => {
-  it("that is refused leaves the present shares in force", async () => {
+  it("a refused renewal leaves the present shares in force", async () => {
     const change = (): Promise<KmsError> =>
       Promise.resolve(new KmsError("TOKEN_REFUSED", "CKR_FUNCTION_NOT_SUPPORTED"));
     await expect(renew({ change })).rejects.toThrow(
@@ -201,7 +201,7 @@ describe("C_SetPIN", () => {
     },
   );
 
-  it("after which neither PIN works keeps both files", async () => {
+  it("a renewal after which neither PIN works keeps both files", async () => {
     const change = (): Promise<undefined> => {
       inForce = "somebody else's";
       return Promise.resolve(undefined);
@@ -226,7 +226,7 @@ it("a PIN that somebody has changed elsewhere stops a renewal after one attempt"
 });
 
 describe("a random PIN", () => {
-  it("has letters of both cases and digits, in 32 bytes or what the token allows", () => {
+  it("a new PIN has letters of both cases and digits, in 32 bytes or what the token allows", () => {
     expect(randomPin({ digitsOnly: false }).toString()).toMatch(
       /^(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[0-9A-Za-z]{32}$/,
     );

@@ -85,7 +85,7 @@ it.each([
   expect(problemOf(text)).toMatch(reason);
 });
 
-it("no input crashes the reader", () => {
+it("no input crashes the reader of shares", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
       const typed = Buffer.concat([Buffer.from(TEXT.slice(0, 30)), bytes]);

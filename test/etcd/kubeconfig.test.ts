@@ -39,29 +39,29 @@ const readOne = (parts: Parts): KubeTarget => readKubeTarget({ kubeconfig: write
 describe("with several files in $KUBECONFIG", () => {
   const [a, b] = [write(config("a")), write(config("b"))];
 
-  it("the first current-context is used, and contexts of every file can be selected", () => {
+  it("of several kubeconfigs, the first current-context is used, and any context can be named", () => {
     expect(read([a, b])).toMatchObject({ cluster: { server: "https://a:6443" }, user: { token: "a" } });
     expect(read([b, a])).toMatchObject({ cluster: { server: "https://b:6443" }, user: { token: "b" } });
     expect(read([a, b], "b")).toMatchObject({ cluster: { server: "https://b:6443" }, user: { token: "b" } });
   });
 
-  it("files without a current-context are skipped when looking for one", () => {
+  it("kubeconfigs without a current-context are skipped when one is looked for", () => {
     const none = write({ ...config("c"), "current-context": "" });
     expect(read([none, b, a]).cluster.server).toBe("https://b:6443");
   });
 
-  it("missing and empty files, empty names and repetitions are ignored", () => {
+  it("$KUBECONFIG may name missing and empty files, empty names and a file twice", () => {
     const empty = [write(""), write("# nothing\n"), write("{}"), write("clusters: null\nusers: []\n")];
     expect(read(["", join(folder, "none"), ...empty, a, a, b]).cluster.server).toBe("https://a:6443");
   });
 
-  it("the first definition of a name is used as a whole", () => {
+  it("of several kubeconfigs, the first definition of a name is used as a whole", () => {
     const other = write(config("a", { cluster: { server: "https://other", "tls-server-name": "x" } }));
     const { cluster, user } = read([a, other]);
     expect([cluster, user]).toEqual([{ server: "https://a:6443" }, { token: "a" }]);
   });
 
-  it("a context may combine a cluster and a user from different files", () => {
+  it("a kubeconfig's context may combine a cluster and a user from different files", () => {
     const joined = write({
       "current-context": "j",
       contexts: [{ name: "j", context: { cluster: "a", user: "b" } }],
@@ -69,7 +69,7 @@ describe("with several files in $KUBECONFIG", () => {
     expect(read([joined, a, b])).toEqual({ cluster: { server: "https://a:6443" }, user: { token: "b" } });
   });
 
-  it("a path is relative to the file that contains it", () => {
+  it("a path in a kubeconfig is relative to the file that contains it", () => {
     const exec = (command: string): Parts => ({
       cluster: { "certificate-authority": "ca.pem" },
       user: {

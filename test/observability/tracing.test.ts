@@ -180,7 +180,7 @@ it("neither a token host nor the log gets the collector's password", () => {
   expect(kms.plugin.log).not.toContain(SECRET);
 });
 
-it("requests and the stop are not delayed when the collector goes away", async () => {
+it("neither requests nor the stop wait for a trace collector that has gone away", async () => {
   collector.closeAllConnections();
   await new Promise((resolve) => collector.close(resolve));
   const failures = (): number => kms.plugin.log.split('"msg":"traces cannot be exported"').length - 1;

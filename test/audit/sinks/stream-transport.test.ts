@@ -73,7 +73,7 @@ it("a receiver that sends data without end is disconnected, and confirms nothing
   await expect(transport.confirm()).rejects.toThrow(/without end/);
 });
 
-it("connections leave no listener on the signal that stops them", async () => {
+it("connections to a syslog receiver leave no listener on the signal that stops them", async () => {
   const stop = new AbortController();
   const { transport, receiver } = await connect(stop.signal);
   expect(getEventListeners(stop.signal, "abort")).toEqual([]);

@@ -51,7 +51,7 @@ it("a dry run shows every file and writes nothing", async () => {
   expect(readdirSync(root)).toEqual([]);
 });
 
-it("without a terminal and without values it says what to give", async () => {
+it("init without a terminal and without values says what to give", async () => {
   expect(await runCommand(["init", "--dry-run"])).toMatchObject({
     code: 2,
     stderr: expect.stringMatching(/not a terminal, so init cannot ask; give --values FILE/) as string,

@@ -57,7 +57,7 @@ it("remembers the key_id of each name and the canary of each KEK across a restar
   expect(restarted.isAnswer(`${CKA_ID}.c${"1".repeat(32)}`, data)).toBe(false);
 });
 
-it("reads what the first release wrote", () => {
+it("the memory of a failover set reads what the first release wrote", () => {
   stored = FROZEN as object;
   const memory = start();
   expect(memory.under(KEK)).toEqual(KEK);
@@ -71,7 +71,7 @@ it("reads what the first release wrote", () => {
   expect(warnings).toEqual([]);
 });
 
-it("does not store the random bytes of a canary in clear", async () => {
+it("the memory of a failover set does not store a canary's random bytes in clear", async () => {
   const memory = start();
   const plaintext: Uint8Array[] = [];
   await memory.addCanary(KEK.keyId, AES_GCM, ({ data }) => {
