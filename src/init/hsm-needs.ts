@@ -93,7 +93,7 @@ export const HSM_NEEDS: Readonly<Record<Hsm, HsmNeeds>> = {
   },
   yubihsm2: {
     installs: "the packages yubihsm-pkcs11 and yubihsm-connector",
-    mounts: [{ name: "yubihsm-settings", path: "/etc/kms-pkcs11/yubihsm_pkcs11.conf", kind: "File" }],
+    mounts: [],
     writes: [],
     environment: { YUBIHSM_PKCS11_CONF: "/etc/kms-pkcs11/yubihsm_pkcs11.conf" },
     devices: [],

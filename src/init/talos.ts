@@ -112,11 +112,11 @@ interface NodeMount {
   readonly writable: boolean;
 }
 
-/** Returns what of the library's paths is on the node; the rest is in the image. */
-function nodeMounts({ mounts, files }: HsmNeeds): NodeMount[] {
+/** Returns what the library writes; the rest of its paths is in the image. */
+function nodeMounts({ mounts }: HsmNeeds): NodeMount[] {
   return mounts
     .map((mount) => ({ ...mount, writable: mount.writable === true }))
-    .filter(({ path, writable }) => writable || files.some((file) => file.path === path));
+    .filter(({ writable }) => writable);
 }
 
 function onTalos({ name, hostPath: { path, type } }: Volume): Volume {

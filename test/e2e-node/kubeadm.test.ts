@@ -5,6 +5,7 @@ import { expect, it } from "vitest";
 import { record } from "../e2e/harness/report.js";
 import { until } from "../e2e/harness/wait.js";
 import type { ContainerState } from "./harness/cluster.js";
+import { commandOf } from "./harness/guide.js";
 import { SECRET, useInstalledNode } from "./harness/installed-node.js";
 
 const OUTAGE_MS = 120_000;
@@ -54,6 +55,23 @@ it("rotation: a new KEK is awaited on the node, and new objects are encrypted un
     { timeoutMs: 180_000, intervalMs: 2000 },
   );
   expect(await cluster.readSecret("before")).toBe(SECRET);
+});
+
+it("reload: the page's command makes a changed file take effect in the pod, without a restart", async () => {
+  const before = ids(await cluster.containers());
+  const log = `crictl logs ${before["kms-pkcs11"] ?? ""} 2>&1`;
+  expect(await node.run(log)).not.toContain("a changed setting is in force");
+  // As most editors do, sed replaces the file with a new one.
+  await node.run("sed -i '$a log: { level: debug }' /etc/kms-pkcs11/config.yaml");
+  await node.run(await commandOf("configuration.md", "kill -HUP"));
+  await until("the new setting", async () =>
+    /log\.level.*a changed setting is in force/.test(await node.run(log)),
+  );
+  await cluster.untilPlugin("/readyz", 200);
+  await node.run("sed -i '$d' /etc/kms-pkcs11/config.yaml");
+  await node.run(await commandOf("configuration.md", "kill -HUP"));
+  await until("the old setting again", async () => (await node.run(log)).split("is in force").length === 3);
+  expect(ids(await cluster.containers())).toEqual(before);
 });
 
 it("outage: with the HSM away for two minutes nothing restarts, and readiness reports it", async () => {

@@ -8,7 +8,7 @@ import { record } from "../e2e/harness/report.js";
 import { binaries } from "../e2e/harness/run.js";
 import { until } from "../e2e/harness/wait.js";
 import { BootedDebian } from "./harness/booted-debian.js";
-import { followGuide } from "./harness/guide.js";
+import { commandOf, followGuide } from "./harness/guide.js";
 import { A_DAY_MS, lookAround } from "./harness/look-around.js";
 import { NetworkHsm, PIN } from "./harness/network-hsm.js";
 import { startControlPlane } from "./harness/unit-control-plane.js";
@@ -97,6 +97,19 @@ it("SIGKILL: systemd starts the plugin again, with the same PIN", async () => {
   await machine.run(`kill -KILL ${before}`);
   await until("another process", async () => !["0", before].includes(await property("MainPID")));
   await roundTrip("SIGKILL", start);
+});
+
+it("reload: the page's command makes a changed file take effect, without a restart", async () => {
+  const before = await property("MainPID");
+  await machine.run("sed -i '$a log: { level: debug }' /etc/kms-pkcs11/config.yaml");
+  await machine.run(await commandOf("configuration.md", "systemctl reload"));
+  const journal = "journalctl -u kms-pkcs11 -o cat -n 200";
+  await until("the new setting", async () =>
+    /log\.level.*a changed setting is in force/.test(await machine.run(journal)),
+  );
+  await machine.run("sed -i '$d' /etc/kms-pkcs11/config.yaml");
+  await machine.run(await commandOf("configuration.md", "systemctl reload"));
+  expect(await property("MainPID")).toBe(before);
 });
 
 it("reboot: the unit starts by itself", async () => {

@@ -90,6 +90,14 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     expect(readFileSync(at(PIN_FILE), "utf8")).toBe("other PIN");
   });
 
+  it("a folder of the configuration that the plugin's user cannot enter differs, and is opened", () => {
+    write();
+    chmodSync(at("etc/kms-pkcs11"), 0o700);
+    expect(statesOf().get("/etc/kms-pkcs11")).toBe("other mode 0700 instead of 0755");
+    write();
+    expect(lstatSync(at("etc/kms-pkcs11"))).toMatchObject({ uid: 0, mode: 0o040755 });
+  });
+
   it.each(["etc/kms-pkcs11/config.yaml", PIN_FILE, "etc/kubernetes/manifests/kms-pkcs11.yaml"])(
     "init refuses a symbolic link in place of %s",
     (path) => {
@@ -124,7 +132,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
   });
 
   it("init completes a run that was killed, and removes its draft", () => {
-    write(parts.slice(0, 9));
+    write(parts.slice(0, 10));
     const draft = at("etc/kms-pkcs11/.config.yaml.kms-pkcs11-init");
     writeFileSync(draft, "half");
     rmSync(at("etc/kms-pkcs11/config.yaml"), { force: true });

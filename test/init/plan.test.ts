@@ -75,7 +75,8 @@ describe.each(LISTED)("for %s", (hsm) => {
     expect(new Set(spec.volumes.map(({ name }) => name)).size).toBe(spec.volumes.length);
     const { keys } = parse(deployed(`hsm/${hsm}.yaml`)) as { keys: { uri: string } };
     const library = /module-path=([^&]*)/.exec(keys.uri)?.[1] ?? "";
-    for (const needed of [library, ...HSM_NEEDS[hsm].mounts.map(({ path }) => path)]) {
+    const { files, mounts } = HSM_NEEDS[hsm];
+    for (const needed of [library, ...[...mounts, ...files].map(({ path }) => path)]) {
       const isMounted = volumeMounts.some(({ mountPath }) => `${needed}/`.startsWith(`${mountPath}/`));
       expect(isMounted, needed).toBe(true);
     }
@@ -83,6 +84,13 @@ describe.each(LISTED)("for %s", (hsm) => {
 });
 
 describe("the plan", () => {
+  it("the pod mounts the folder of the configuration, since an editor replaces the file", () => {
+    const { spec } = parse(manifest(POD)) as PodManifest;
+    const paths = spec.volumes.map(({ hostPath }) => hostPath);
+    expect(paths).toContainEqual({ path: "/etc/kms-pkcs11", type: "Directory" });
+    expect(paths.filter(({ path }) => path.startsWith("/etc/kms-pkcs11/") && path.includes("."))).toEqual([]);
+  });
+
   it("for another HSM, the files of deploy/ are unchanged, and the unit needs no drop-in", () => {
     const files = filesOf({ ...UNIT, hsm: "other" });
     expect(files.get("/etc/kms-pkcs11/config.yaml")).toBe(deployed("config.yaml"));
@@ -250,7 +258,7 @@ describe("the stream of --print", () => {
     const settings = machine.files.find(({ path }) => path.endsWith("/yubihsm_pkcs11.conf"));
     expect(settings).toMatchObject({ path: "/var/etc/kms-pkcs11/yubihsm_pkcs11.conf", permissions: 0o644 });
     const { spec } = talosPod({ hsm: "yubihsm2" });
-    expect(spec.volumes.map(({ hostPath }) => hostPath.path)).toContain(settings?.path);
+    expect(spec.volumes.map(({ hostPath }) => hostPath.path)).toContain("/var/etc/kms-pkcs11");
     expect(talosPod({ hsm: "luna" }).spec.securityContext.supplementalGroups).toEqual([65534]);
     expect(talosPod({ hsm: "luna", groupId: 900 }).spec.securityContext.supplementalGroups).toEqual([
       65534, 900,

@@ -1,6 +1,7 @@
 // Follows a guide of deploy/: runs the commands of its console blocks on a machine, one after the other, and compares what they
 // print with what the guide shows.
 
+import { readFile } from "node:fs/promises";
 import { isAsShown, readRunbook, type RunbookStep } from "../../e2e/harness/runbook.js";
 import type { Machine } from "./machine.js";
 
@@ -42,6 +43,15 @@ export async function followGuide(machine: Machine, name: string, options: Guide
     if (!isAsShown(printed, output)) throw new Error(`${command}: not as the guide shows\n${printed}`);
   }
   return steps.length;
+}
+
+/** Returns the line of a page's `sh` blocks that begins so. Throws if there is not exactly one. */
+export async function commandOf(name: string, beginning: string): Promise<string> {
+  const text = await readFile(new URL(`../../../deploy/${name}`, import.meta.url), "utf8");
+  const lines = [...text.matchAll(/^```sh\n([^]*?)^```$/gm)].flatMap(([, block = ""]) => block.split("\n"));
+  const [found, ...others] = lines.filter((line) => line.startsWith(beginning));
+  if (found === undefined || others.length > 0) throw new Error(`${name} has no single command ${beginning}`);
+  return found;
 }
 
 async function readSteps(name: string, sections?: readonly string[]): Promise<RunbookStep[]> {
