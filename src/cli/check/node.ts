@@ -3,6 +3,7 @@
 import { rmSync, statSync } from "node:fs";
 import { get } from "node:http";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { tryAuditLog } from "../../audit/log-file.js";
 import { readConfigurationFile } from "../../config/file.js";
 import { readPin } from "../../config/read-pin.js";
@@ -20,6 +21,9 @@ const MEBIBYTE = 1024 * 1024;
 /** The state directory needs less than 2 MiB; a full disk stops logins and key switches. */
 const LEAST_FREE_BYTES = 16 * MEBIBYTE;
 const HTTP_LIMIT_MS = 2_000;
+/** A plugin listens on its socket when it has logged in, which takes seconds on a busy node. */
+const REPLACED_WITHIN_MS = 20_000;
+const REPLACED_INTERVAL_MS = 200;
 
 export interface NodeCheck {
   readonly settings: Settings;
@@ -45,6 +49,7 @@ export async function checkNode(check: NodeCheck): Promise<boolean> {
   }
   await checkState(settings, isFine("state"), report);
   if (settings.audit !== undefined && isFine("audit")) await checkAudit(settings.audit, report);
+  if (isFine("socket")) await untilReplaced(settings);
   const hasPlugin = isFine("socket") && (await checkSocket(check));
   await checkHttp(settings, hasPlugin, report);
   if (check.systemdReadsPin !== true) await checkPinSources(settings, report);
@@ -124,6 +129,23 @@ async function checkSinks(sinks: AuditSinkSettings, report: Report): Promise<voi
     if (failure === undefined) report.add("ok", "audit", `${name}: takes the audit log`);
     else report.add("warn", "audit", `${name} does not take the audit log: ${failure}`);
   }
+}
+
+/**
+ * Waits while a plugin serves HTTP but has no socket: it is starting or ending. kubelet replaces the pod as soon as `init` has
+ * written another manifest, while the preflight of `init` runs.
+ */
+async function untilReplaced({ http, socket }: Settings): Promise<void> {
+  if (http === undefined || socket === undefined || socket.abstract) return;
+  const { tryServerSocket } = await import("../../server/server.js");
+  const isBetween = async (): Promise<boolean> =>
+    (await isAlive(http)) &&
+    (await tryServerSocket(socket).then(
+      (peer) => peer === undefined,
+      () => false,
+    ));
+  const end = Date.now() + REPLACED_WITHIN_MS;
+  while (Date.now() < end && (await isBetween())) await setTimeout(REPLACED_INTERVAL_MS);
 }
 
 /** Returns whether a plugin listens on the socket. */

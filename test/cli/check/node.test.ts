@@ -11,6 +11,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { join } from "node:path";
 
@@ -142,6 +143,17 @@ it("check finds a missing folder, an unknown group and a path that is too long",
   ]);
   const long = join(folder, "run", "x".repeat(100));
   expect(await problems(withSocket({ path: long }))).toEqual([expect.stringContaining("at most 107 bytes")]);
+});
+
+it("check waits for a plugin that is ending, and has only its http.address left", async () => {
+  const ending = createHttpServer((_, response) => {
+    response.end("ok\n");
+    response.once("close", () => ending.close());
+  });
+  servers.push(ending);
+  await new Promise<void>((resolve) => ending.listen(0, "127.0.0.1", resolve));
+  const { port } = ending.address() as AddressInfo;
+  expect(await problems({ http: { host: "127.0.0.1", port } })).toEqual([]);
 });
 
 it("check finds an http.address that is in use", async () => {
