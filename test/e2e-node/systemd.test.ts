@@ -140,6 +140,9 @@ it("environment: root's commands use the variables that only the unit knows", as
   await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
   expect(await machine.run("kms-pkcs11 keys list")).toContain("active");
   await machine.run(`mv /opt/hsm/run/elsewhere.sock /opt/hsm/run/hsm.sock && rm ${dropIn}`);
+  // Commands ask systemd for the unit's variables.
+  await machine.run("systemctl daemon-reload && systemctl restart kms-pkcs11");
+  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
 });
 
 it("upgrade: the page's commands restart the unit, which keeps its KEK", async () => {
