@@ -38,6 +38,9 @@ const FOREIGN_FLAGS = [
   "--objects",
   "--node",
   "--config",
+  "--heap-growing-percent",
+  "--initial-old-space-size",
+  "--semi-space-growth-factor",
 ];
 
 it("the README has at most 150 lines", () => {
