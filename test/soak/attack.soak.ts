@@ -26,6 +26,12 @@ const SOCKET_GROUP = 54_322;
 const MOST_GROWTH_BYTES = 256 * 2 ** 20;
 const SAMPLE_MS = 100;
 
+/**
+ * Of more than 256 connections without a request the oldest is closed, which may be the client's that has just connected; it
+ * connects again, as gRPC does. A fault shows again.
+ */
+const REPEATED = { retry: 1 };
+
 let folder: string;
 let script: string;
 let softHsm: SoftHsm;
@@ -131,7 +137,7 @@ async function run(name: string, plan: Plan, groups: readonly number[]): Promise
 }
 
 describe("who may open the socket", () => {
-  it.each(Object.entries(SOCKET_ATTACKS))("socket: %s", (name, attack) =>
+  it.each(Object.entries(SOCKET_ATTACKS))("socket: %s", REPEATED, (name, attack) =>
     run(name, attack({ path: plugin.socket }), [SOCKET_GROUP]),
   );
 });
