@@ -12,12 +12,14 @@ import {
   grpcMessage,
   header,
   HEADERS,
+  OPENING,
   PING,
   PREFACE,
   RST_STREAM,
+  rpc,
   SETTINGS,
   uint32,
-} from "./frames.js";
+} from "../support/http2-frames.js";
 
 export interface Plan {
   readonly target: { readonly path: string } | { readonly host: string; readonly port: number };
@@ -77,14 +79,8 @@ const settings = (...pairs: readonly (readonly [number, number])[]): Buffer =>
   );
 const INITIAL_WINDOW_SIZE = 4;
 const SETTINGS_ACK = frame(SETTINGS, 1, 0);
-const OPENING = Buffer.concat([PREFACE, settings(), SETTINGS_ACK]);
 const ZERO_WINDOW = Buffer.concat([PREFACE, settings([INITIAL_WINDOW_SIZE, 0]), SETTINGS_ACK]);
 
-const rpc = (method: string, message: Buffer, more: Readonly<Record<string, string>> = {}): Buffer =>
-  Buffer.concat([
-    frame(HEADERS, END_HEADERS, 1, callHeaders(method, more)),
-    frame(DATA, END_STREAM, 1, grpcMessage(message)),
-  ]);
 const STATUS = rpc("Status", Buffer.alloc(0));
 const UNKNOWN_KEY_ID = rpc(
   "Decrypt",
@@ -98,7 +94,7 @@ const UNFINISHED = Buffer.concat([
   frame(HEADERS, END_HEADERS, 1, callHeaders("Encrypt")),
   frame(DATA, 0, 1, grpcMessage(Buffer.alloc(4_000), 0, 30_000)),
 ]);
-const COMMAS = rpc("Status", Buffer.alloc(0), { "x-bin": ",".repeat(16_000) });
+const COMMAS = rpc("Status", Buffer.alloc(0), { more: { "x-bin": ",".repeat(16_000) } });
 const BIG_HEADERS = Buffer.concat([
   frame(HEADERS, 0, 1, callHeaders("Status")),
   ...[1, 2, 3].map((number) => frame(CONTINUATION, 0, 1, header(`x${number}-bin`, ",".repeat(16_000)))),

@@ -1,6 +1,15 @@
 // Random values of bounded size, and the parts of a call that the families of hostile bytes share.
 
-import { callHeaders, DATA, END_HEADERS, END_STREAM, frame, HEADERS, PREFACE, SETTINGS } from "./frames.js";
+import {
+  callHeaders,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  HEADERS,
+  PREFACE,
+  SETTINGS,
+} from "../support/http2-frames.js";
 
 export type Random = () => number;
 

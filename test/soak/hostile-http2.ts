@@ -15,7 +15,7 @@ import {
   SETTINGS,
   uint32,
   WINDOW_UPDATE,
-} from "./frames.js";
+} from "../support/http2-frames.js";
 import { below, bytesOf, method, nth, open, OPENING, pick, repeat, STREAM, type Families } from "./draw.js";
 
 export const HTTP2_FAMILIES: Families = {

@@ -2,7 +2,7 @@
 
 import { gzipSync } from "node:zlib";
 
-import { callHeaders, DATA, field, frame, grpcMessage, PREFACE, varint } from "./frames.js";
+import { callHeaders, DATA, field, frame, grpcMessage, PREFACE, varint } from "../support/http2-frames.js";
 import {
   below,
   bytesOf,

@@ -90,3 +90,21 @@ export function varint(value: bigint): Buffer {
 export function field(number: number, data: Uint8Array, length = BigInt(data.length)): Buffer {
   return Buffer.concat([varint(BigInt(number << 3) | 2n), varint(length), data]);
 }
+
+/** The first bytes of a connection: the preface, empty settings, and the acknowledgement of the server's settings. */
+export const OPENING = Buffer.concat([PREFACE, frame(SETTINGS, 0, 0), frame(SETTINGS, 1, 0)]);
+
+/** Returns the frames of a whole call. */
+export function rpc(
+  method: string,
+  message: Uint8Array,
+  {
+    stream = 1,
+    more = {},
+  }: { readonly stream?: number; readonly more?: Readonly<Record<string, string>> } = {},
+): Buffer {
+  return Buffer.concat([
+    frame(HEADERS, END_HEADERS, stream, callHeaders(method, more)),
+    frame(DATA, END_STREAM, stream, grpcMessage(message)),
+  ]);
+}
