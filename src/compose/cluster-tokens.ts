@@ -94,9 +94,9 @@ export class ClusterTokens {
     };
   }
 
-  /** Gives up the KEKs of clusters that are not among these. */
-  keepOnly(wanted: readonly Settings[]): void {
-    this.#owners.keepOnly(new Set(wanted.map(nameOf)));
+  /** Gives up the KEKs that are reserved for clusters with other names. */
+  keepOnly(wanted: ReadonlySet<string>): void {
+    this.#owners.keepOnly(wanted);
   }
 
   /** Closes the tokens that only this cluster uses. @param graceMs for closing their sessions */

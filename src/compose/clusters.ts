@@ -171,7 +171,7 @@ class Clusters implements ShownClusters {
     const wanted = new Set(next.map(nameOf));
     for (const name of this.#failed.keys()) if (!wanted.has(name)) this.#failed.delete(name);
     await Promise.all(changes.ended.map((cluster) => this.#close(cluster)));
-    this.#options.tokens.keepOnly(next.map(({ settings }) => settings));
+    this.#options.tokens.keepOnly(wanted);
     const [firstKept] = changes.kept;
     for (const { cluster, configuration } of changes.kept) {
       cluster.reloader?.apply(configuration, cluster === firstKept?.cluster ? "all" : "own");

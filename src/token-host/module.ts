@@ -14,7 +14,12 @@ const MODULE_SHIM = fileURLToPath(new URL(`module-shim-${process.arch}.so`, impo
 const CKR_FUNCTION_NOT_SUPPORTED = 0x54;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
 /** CKR_ARGUMENTS_BAD, CKR_NEED_TO_CREATE_THREADS, CKR_CANT_LOCK, and CKR_FUNCTION_NOT_SUPPORTED. */
-const ARGUMENTS_REFUSED: ReadonlySet<number | undefined> = new Set([0x07, 0x09, 0x0a, 0x54]);
+const ARGUMENTS_REFUSED: ReadonlySet<number | undefined> = new Set([
+  0x07,
+  0x09,
+  0x0a,
+  CKR_FUNCTION_NOT_SUPPORTED,
+]);
 
 // pkcs11js unloads a library when its object is garbage-collected, even with open sessions: keep it reachable.
 const kept: PKCS11[] = [];
@@ -22,7 +27,7 @@ const kept: PKCS11[] = [];
 /** A library that has been initialised. */
 export interface LoadedModule {
   readonly lib: PKCS11;
-  /** It refused to lock: only one thread at a time may call it. */
+  /** Whether only one thread may call it, since it refused to lock. */
   readonly oneThread: boolean;
 }
 
@@ -57,7 +62,8 @@ function loadAndInitialise(request: OpenRequest, isInitialised: boolean): Loaded
 }
 
 /**
- * Calls C_Initialize for several threads or, if the library refuses that, for one. Returns whether it is for one. @throws the error of the first call
+ * Calls C_Initialize for several threads or, if the library refuses that, for one. Returns whether it is for one.
+ * @throws the error of the first call
  */
 function initialise(lib: PKCS11, { moduleParameters }: OpenRequest): boolean {
   // pkcs11js 2.1.7 drops the last character of the string.
