@@ -5,11 +5,12 @@ import type { Socket } from "node:net";
 
 /** Maximum number of requests of one connection in a turn; at that number it is stopped. */
 const MAX_EACH = 32;
-/** Number of requests of all connections at which a turn ends: the others are stopped before they are read. */
+/** Number of requests of all connections at which a turn ends: connections that have not been read yet are stopped. */
 const MAX_TOGETHER = 64;
 /**
- * Recent requests up to which a connection is read in every turn, the oldest connection first. kube-apiserver sends a few
- * a minute. Connections that have sent more, or nothing so far, take turns once there is more than fits in a turn.
+ * Maximum number of recent requests of a connection that is read in every turn, the oldest connection first.
+ * kube-apiserver sends a few a minute. If there is more to read than fits in a turn, connections that have sent more, or
+ * no request yet, take turns.
  */
 const FEW = 16;
 /** Time in which the number of recent requests halves, in ms. */
@@ -22,8 +23,8 @@ const BEGUN_A_TURN = 16;
  */
 const QUIET_BYTES = 1_024;
 /**
- * Maximum number of turns in a row that only accept connections and read those with few requests. libuv accepts one
- * connection a turn, so a client that connects behind many others needs short turns.
+ * Maximum number of turns in a row that only accept connections and read those that send few requests. libuv accepts
+ * one connection a turn, so a client that connects behind many others needs short turns.
  */
 const MAX_ACCEPTING = 16;
 
@@ -49,7 +50,7 @@ export class Pace {
   /** Requests of this turn, by connection and together. */
   readonly #taken = new Map<Socket, number>();
   #together = 0;
-  /** Connections that have begun since the last turn; what they had sent before is not read from them. */
+  /** Connections that have begun since the last turn. Their first requests were read before, so they do not end a turn. */
   readonly #beginning = new Set<Socket>();
   #left = { quiet: BEGUN_A_TURN, loud: 1 };
   #isOldestNext = false;
@@ -150,7 +151,10 @@ export class Pace {
     }
   }
 
-  /** Reads again from two of the other stopped connections: the newest that has sent least, and the longest stopped. */
+  /**
+   * Reads again from two of the other stopped connections: the one that has sent least (of several the newest), and the
+   * one that was stopped first.
+   */
   #resumeOthers(): void {
     const now = performance.now();
     let least = Infinity;

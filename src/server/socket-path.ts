@@ -1,4 +1,5 @@
-// Checks the path of a unix socket before it is bound: its folder, its length, and whether a process listens on it. Changes nothing.
+// Checks the path of a unix socket before it is bound: its folder, its length, and whether a process listens on it. It
+// changes nothing.
 import { lstatSync, realpathSync, type Stats } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";

@@ -45,7 +45,7 @@ function findOfClass(session: TokenSession, value: number, narrower: readonly At
   try {
     return findAll(session, [ofClass, ON_TOKEN, ...narrower]);
   } catch (error) {
-    // A token that does not search by CKA_TOKEN; the reader leaves out objects of sessions.
+    // Some tokens do not search by CKA_TOKEN; the reader then leaves out the objects of sessions.
     if (error instanceof TokenFault && error.fault === "setup") {
       return findAll(session, [ofClass, ...narrower]);
     }
@@ -69,7 +69,7 @@ function findAll(session: TokenSession, template: readonly Attribute[]): Handle[
   });
 }
 
-/** Ends a search; some tokens have ended it already when they have returned the last object. */
+/** Ends a search. Some tokens end it themselves once they have returned the last object. */
 export function endSearch({ lib }: TokenSession, handle: Handle): void {
   try {
     lib.C_FindObjectsFinal(handle);

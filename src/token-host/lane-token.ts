@@ -40,7 +40,7 @@ import { describeToken, findSlot, slotHandle } from "./slots.js";
 import { performTrial } from "./trials/perform.js";
 import { wantedKeys } from "./wanted-keys.js";
 
-/** How long, and how often, a new key is searched for, in ms. */
+/** Maximum time that a new key is searched for, and the pause between two searches, in ms. */
 const MADE_WITHIN_MS = 5_000;
 const MADE_PAUSE_MS = 250;
 
@@ -196,7 +196,7 @@ export class LaneToken {
     return { ...made, remarks: made.remarks.filter((remark) => remark !== NOT_LOCAL) };
   }
 
-  /** Finds a generation that has just been made; HSMs that are clusters show a new key only when all of them have it. */
+  /** Finds a generation that has just been made. A cluster of HSMs may show a new key only when all of them have it. */
   #findMade(label: string, before: ReadonlySet<string>): KekRecord | undefined {
     const until = performance.now() + MADE_WITHIN_MS;
     for (;;) {

@@ -1,8 +1,12 @@
-// A PKCS#11 library that stands between pkcs11js and the vendor's library, for what pkcs11js 2.1.7 cannot do. It calls another
-// function than C_GetFunctionList, such as FC_GetFunctionList of NSS in FIPS mode. It reads attributes with one call: pkcs11js
-// first asks for their lengths, which on a shared partition costs a round trip for each object. And functions that the vendor's
-// list lacks return CKR_FUNCTION_NOT_SUPPORTED, as the standard demands, where pkcs11js would call a null pointer. C_Initialize
-// is repeated without arguments if those of a single thread are refused. The environment names the library and the function, since C code does not see what a worker thread assigns to process.env.
+// A PKCS#11 library that stands between pkcs11js and the vendor's library, for what pkcs11js 2.1.7 cannot do:
+// - It calls another function than C_GetFunctionList, such as FC_GetFunctionList of NSS in FIPS mode.
+// - It reads attributes with one call. pkcs11js first asks for their lengths, which on a shared partition costs a round
+//   trip for each object.
+// - Functions that the vendor's list lacks return CKR_FUNCTION_NOT_SUPPORTED, as the standard demands. pkcs11js would
+//   call a null pointer.
+// - It repeats C_Initialize without arguments if the library refuses those for a single thread.
+// The environment names the library and the function, since C code does not see what a worker thread assigns to
+// process.env.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -111,7 +115,7 @@ static unsigned long read_at_once(unsigned long session, unsigned long object, s
   return ask(session, object, attributes, count);
 }
 
-// pkcs11js never passes a null pointer, which some libraries take only.
+// Some libraries take nothing but a null pointer, which pkcs11js never passes.
 static unsigned long initialize_or_without_arguments(const struct initialize_arguments *arguments) {
   unsigned long rv = begin(arguments);
   bool says_nothing = arguments != NULL && arguments->flags == 0 && arguments->reserved == NULL;
@@ -130,8 +134,8 @@ static void copy_functions(const struct function_list *vendors) {
   }
 }
 
-// Returns the vendor's functions, except C_Initialize and C_GetAttributeValue; CKR_GENERAL_ERROR if its library cannot be loaded, and
-// CKR_FUNCTION_NOT_SUPPORTED if that has no such function. The list is for the calling thread.
+// Returns the vendor's functions, except C_Initialize and C_GetAttributeValue; CKR_GENERAL_ERROR if its library cannot
+// be loaded, and CKR_FUNCTION_NOT_SUPPORTED if that has no such function. The list is for the calling thread.
 unsigned long C_GetFunctionList(struct function_list **functions) {
   const char *path = getenv("KMS_PKCS11_MODULE");
   const char *entry = getenv("KMS_PKCS11_MODULE_ENTRY");

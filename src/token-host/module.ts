@@ -1,5 +1,5 @@
-// The vendor library, loaded once per thread and initialised once per process. PKCS#11 v2.40 section 5.4. A library that cannot
-// lock for several threads is initialised for one thread, and its token host opens one lane only.
+// The vendor library, loaded once per thread and initialised once per process. PKCS#11 v2.40 section 5.4. A library
+// that cannot lock for several threads is initialised for one thread, and its token host opens one lane only.
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import pkcs11js, { type PKCS11 } from "pkcs11js";

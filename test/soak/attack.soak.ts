@@ -27,8 +27,8 @@ const MOST_GROWTH_BYTES = 256 * 2 ** 20;
 const SAMPLE_MS = 100;
 
 /**
- * Of more than 256 connections without a request the oldest is closed, which may be the client's that has just connected; it
- * connects again, as gRPC does. A fault shows again.
+ * Once there are more than 256 connections without a request, the oldest is closed. That may be the one of a client that
+ * has just connected, and whose call then fails. It is rare; another fault would show again.
  */
 const REPEATED = { retry: 1 };
 

@@ -21,7 +21,7 @@ const MEBIBYTE = 1024 * 1024;
 /** The state directory needs less than 2 MiB; a full disk stops logins and key switches. */
 const LEAST_FREE_BYTES = 16 * MEBIBYTE;
 const HTTP_LIMIT_MS = 2_000;
-/** A plugin listens on its socket when it has logged in, which takes seconds on a busy node. */
+/** Time for a login, which takes seconds on a busy node: only then does a plugin listen on its socket. */
 const REPLACED_WITHIN_MS = 20_000;
 const REPLACED_INTERVAL_MS = 200;
 
@@ -132,8 +132,8 @@ async function checkSinks(sinks: AuditSinkSettings, report: Report): Promise<voi
 }
 
 /**
- * Waits while a plugin serves HTTP but has no socket: it is starting or ending. kubelet replaces the pod as soon as `init` has
- * written another manifest, while the preflight of `init` runs.
+ * Waits while a plugin serves HTTP but has no socket: it is starting or ending. kubelet replaces the pod as soon as
+ * `init` has written another manifest, and the preflight of `init` runs at that moment.
  */
 async function untilReplaced({ http, socket }: Settings): Promise<void> {
   if (http === undefined || socket === undefined || socket.abstract) return;

@@ -15,7 +15,7 @@ const OPERATION_NAMES = { [Op.encrypt]: "encrypt", [Op.decrypt]: "decrypt" } as 
 /**
  * Reports one answered copy of a job, and returns its result: "ok", "altered" if the token returned a wrong result at
  * first, or the fault class.
- * @param sentAt and `endedAt`: by performance.now()
+ * @param sentAt by performance.now(), like `endedAt`
  */
 export function reportCall(
   observer: HsmObserver,

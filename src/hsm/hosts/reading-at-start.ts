@@ -1,5 +1,5 @@
-// Has a starting token host find the KEKs before it is given requests. A host that has to read the whole keyring makes the
-// reading that later calls may use (first-reading.ts).
+// Has a starting token host find the KEKs before it is given requests. If it has to read the whole keyring for that,
+// later calls may use its reading (first-reading.ts).
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../../log.js";
 import type { KekRecord } from "../port.js";

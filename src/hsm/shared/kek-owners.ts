@@ -26,16 +26,18 @@ interface Earlier {
 }
 
 /**
- * Gives each KEK to the cluster that used it, or else to the first one that shows it, for as long as a token shows it under
- * that cluster's name.
+ * Gives each KEK to the cluster that used it, or else to the first one that shows it. The cluster owns it for as long as a
+ * token shows it under the cluster's name.
  */
 export class KekOwners {
   readonly #owners = new Map<string, Ownership>();
   readonly #earlier = new Map<string, Earlier>();
 
   /**
-   * Reserves the KEKs that a cluster used until each of its tokens has been read. Otherwise a restart could give a KEK to a
-   * cluster that has a copy. @param used key_ids @param tokens number of the cluster's tokens
+   * Reserves the KEKs that a cluster used until each of its tokens has been read. Otherwise a restart could give such a
+   * KEK to another cluster that has a copy.
+   * @param used key_ids
+   * @param tokens number of the cluster's tokens
    */
   reserve(cluster: string, used: Iterable<string>, tokens: number): void {
     const known = this.#earlier.get(cluster)?.used ?? [];
@@ -87,7 +89,7 @@ export class KekOwners {
     return users.some(([user]) => user === cluster) ? undefined : users[0]?.[0];
   }
 
-  /** When each of its tokens has been read, a cluster owns what it used, unless a label was changed. */
+  /** Ends the reservation when each token has been read: the cluster then owns what is still under its name. */
   #noteReading(cluster: string, token: unknown): void {
     const earlier = this.#earlier.get(cluster);
     earlier?.read.add(token);
