@@ -9,7 +9,7 @@ import type { ClusterMetrics } from "../observability/cluster-metrics.js";
 import { RequestLog } from "../observability/request-log.js";
 import type { Tracing } from "../observability/tracing.js";
 import type { ActivationGate } from "../provider/activation-gate.js";
-import type { OtherClusters } from "../provider/keyring.js";
+import type { OtherClusters } from "../provider/demanded-readings.js";
 import { RELOAD_MS, type LibraryKind } from "../provider/reload-schedule.js";
 import { RunningProvider } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";

@@ -1,12 +1,9 @@
-// The keyring as last read from the token. It is read at an interval, and on demand for an unknown key_id: a reading that
-// began after a request arrived answers it. These readings are shared and rate-limited, so that hostile key_ids cost the
-// HSM next to nothing. A KEK counts as removed only if a second reading, by a reloaded library, agrees. A reading may
-// outlast the request that triggered it; the next request for the same key_id uses its result.
-import { setTimeout } from "node:timers/promises";
+// The keyring as last read from the token. It is read at an interval, and for an unknown key_id on demand
+// (demanded-readings.ts). A KEK counts as removed only if a second reading, by a reloaded library, agrees.
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
-import { AbsentKeyIds } from "./absent-key-ids.js";
+import { DemandedReadings, type KeyringOnDemand, type OtherClusters } from "./demanded-readings.js";
 import {
   findByKeyId,
   findForDecrypt,
@@ -16,23 +13,9 @@ import {
   type SchedulePolicy,
 } from "./generations.js";
 import { logChanges } from "./keyring-log.js";
-import { ReadingTurns } from "./reading-turns.js";
 import type { ReloadSchedule } from "./reload-schedule.js";
 import { ScheduleReader } from "./schedule-reader.js";
 import { maskControls, truncate } from "../untrusted-text.js";
-
-/** A reading is slow if it takes longer than this fraction of the request timeout. */
-const SLOW_PART = 0.5;
-/** After a slow reading, unknown key_ids trigger no other for this multiple of its duration. */
-const SLOW_PAUSE = 2;
-
-/** What is known of the other clusters that this process serves. */
-export interface OtherClusters {
-  /** Limits how often unknown key_ids have the token read, for all clusters on it together. */
-  readonly turns: ReadingTurns;
-  /** Returns whether another cluster has the KEK with this key_id, so that it cannot belong to this one. */
-  have(keyId: string): boolean;
-}
 
 /** The HSM to read, and the limits and consequences of a reading. */
 export interface KeyringOptions {
@@ -55,36 +38,34 @@ export interface KeyringOptions {
   readonly now?: () => number;
 }
 
-/** Finds a generation by a key_id. */
-type LookUp = (schedule: Schedule, keyId: string) => Generation | undefined;
-
 /** Holds the schedule as last read, and reads it again. */
-export class Keyring {
+export class Keyring implements KeyringOnDemand {
   readonly policy: SchedulePolicy;
   readonly #options: KeyringOptions;
   readonly #now: () => number;
   readonly #reader: ScheduleReader;
   #schedule: Schedule = { generations: [], refused: [] };
-  readonly #turns: ReadingTurns;
+  readonly #demanded: DemandedReadings;
   #reading: Promise<Schedule> | undefined;
-  /** The reading that unknown key_ids wait for. */
-  #wanted: Promise<Schedule> | undefined;
-  /** The schedule is at least as new as this, by the monotonic clock. */
   #freshness = -Infinity;
   #error: KmsError | undefined;
-  readonly #absent = new AbsentKeyIds();
   #readAt: number | undefined;
 
   constructor(options: KeyringOptions) {
     this.#options = options;
     this.policy = options.policy;
     this.#now = options.now ?? (() => performance.now());
-    this.#turns = options.otherClusters?.turns ?? new ReadingTurns();
     this.#reader = new ScheduleReader({ ...options, now: this.#now });
+    this.#demanded = new DemandedReadings(this, { ...options, now: this.#now });
   }
 
   get schedule(): Schedule {
     return this.#schedule;
+  }
+
+  /** The schedule is at least as new as this, by the monotonic clock: -Infinity before the first reading. */
+  get freshness(): number {
+    return this.#freshness;
   }
 
   /** Whether the token has been read since the start. */
@@ -110,6 +91,16 @@ export class Keyring {
     return this.#reader.tookMs;
   }
 
+  /** When that reading ended, by the monotonic clock. */
+  get endedAt(): number {
+    return this.#reader.endedAt;
+  }
+
+  /** The reading in progress, if there is one. */
+  get reading(): Promise<Schedule> | undefined {
+    return this.#reading;
+  }
+
   /**
    * Reads the token. Callers at the same time share one reading.
    * @param maxAgeMs maximum age of another cluster's reading that may be used instead
@@ -132,7 +123,7 @@ export class Keyring {
    * @throws KmsError KEY_UNKNOWN if no KEK has it; within the request timeout, why the token cannot be read
    */
   async find(keyId: string, arrivedAt = this.#now()): Promise<Generation> {
-    const found = this.known(keyId) ?? (await this.#search(keyId, arrivedAt, findForDecrypt));
+    const found = this.known(keyId) ?? (await this.#demanded.find(keyId, arrivedAt, findForDecrypt));
     if (found !== undefined) return found;
     throw this.#absence(keyId);
   }
@@ -142,15 +133,7 @@ export class Keyring {
    * @throws KmsError why the token cannot be read
    */
   async findNamed(keyId: string, arrivedAt: number): Promise<Generation | undefined> {
-    return findByKeyId(this.#schedule, keyId) ?? (await this.#search(keyId, arrivedAt, findByKeyId));
-  }
-
-  async #search(keyId: string, arrivedAt: number, lookUp: LookUp): Promise<Generation | undefined> {
-    if (this.#options.otherClusters?.have(keyId) === true) return undefined;
-    this.#absent.ask(keyId, arrivedAt);
-    // No reading would end in time: the last result is used until the next reading is due.
-    if (this.#isSlow && this.#absent.has(keyId) && this.#slowPauseMs > 0) return undefined;
-    return this.#untilTimeout(this.#findByReading(keyId, arrivedAt, lookUp), keyId);
+    return findByKeyId(this.#schedule, keyId) ?? (await this.#demanded.find(keyId, arrivedAt, findByKeyId));
   }
 
   /**
@@ -162,62 +145,6 @@ export class Keyring {
     return state.up && state.unread !== undefined ? state.unread : unknown(keyId);
   }
 
-  async #findByReading(keyId: string, arrivedAt: number, lookUp: LookUp): Promise<Generation | undefined> {
-    // The token may have been read for others while this request waited for its turn.
-    for (;;) {
-      const found = lookUp(this.#schedule, keyId);
-      if (found !== undefined || this.#freshness >= arrivedAt) return found;
-      if (this.hasRead && this.#options.readsOnce === true) return undefined;
-      await this.#readForUnknown(arrivedAt);
-    }
-  }
-
-  /** Waits for a reading no longer than a request may take; a slow reading continues without the request. */
-  async #untilTimeout<T>(work: Promise<T>, keyId: string): Promise<T | undefined> {
-    const { requestTimeoutMs } = this.#options;
-    const timer = new AbortController();
-    const late = setTimeout(requestTimeoutMs, undefined, { signal: timer.signal }).then(() => {
-      if (this.#absent.has(keyId)) return undefined;
-      throw new KmsError(
-        "DEADLINE",
-        `the HSM's keys could not be read within ${requestTimeoutMs} ms; the reading continues, so try again`,
-      );
-    });
-    try {
-      return await Promise.race([work, late]);
-    } finally {
-      timer.abort();
-    }
-  }
-
-  /** Shares the next reading among all requests that arrive before it. */
-  async #readForUnknown(arrivedAt: number): Promise<void> {
-    // An earlier reading may have passed the key's position before the key was made.
-    if (this.#reading !== undefined) await this.#reading;
-    if (this.#freshness >= arrivedAt) return;
-    this.#wanted ??= this.#readInTurn();
-    await this.#wanted;
-  }
-
-  async #readInTurn(): Promise<Schedule> {
-    if (this.#isSlow) await setTimeout(Math.max(0, this.#slowPauseMs));
-    await this.#turns.next();
-    // A reading that has begun may be too old for the last of the requests.
-    while (this.#reading !== undefined) await this.#reading.catch(() => undefined);
-    this.#wanted = undefined;
-    return this.read();
-  }
-
-  get #isSlow(): boolean {
-    return this.#reader.tookMs > SLOW_PART * this.#options.requestTimeoutMs;
-  }
-
-  /** The time until a slowly read token may be read again for an unknown key_id. */
-  get #slowPauseMs(): number {
-    const { endedAt, tookMs } = this.#reader;
-    return endedAt + SLOW_PAUSE * tookMs - this.#now();
-  }
-
   async #readOnce(maxAgeMs: number): Promise<Schedule> {
     const since = this.#now() - maxAgeMs;
     const readAt = Date.now() - maxAgeMs;
@@ -225,7 +152,7 @@ export class Keyring {
       const previous = this.hasRead ? this.#schedule : undefined;
       const { schedule: read, failedReload } = await this.#reader.read(previous, maxAgeMs);
       this.#error = failedReload;
-      this.#absent.read(since, (keyId) => findByKeyId(read, keyId) !== undefined);
+      this.#demanded.noteReading(read, since);
       if (failedReload === undefined) this.#readAt = readAt;
       this.#take(read, since);
       return read;

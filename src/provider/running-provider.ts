@@ -14,7 +14,8 @@ import {
   type KeyringReport,
 } from "./key-report.js";
 import { KeyMemory, type KeyMemoryStore } from "./key-memory.js";
-import { Keyring, type OtherClusters } from "./keyring.js";
+import type { OtherClusters } from "./demanded-readings.js";
+import { Keyring } from "./keyring.js";
 import { KnownSeeds } from "./known-seeds.js";
 import { KekCalls } from "./kek-calls.js";
 import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
