@@ -10,7 +10,8 @@ import type { StoredObject } from "../etcd/store.js";
 import { stateOf, takeSurvey, type Aim, type Survey } from "../etcd/survey.js";
 import { migrateByKubernetes } from "../etcd/version-migration.js";
 import type { LiveEtcd } from "./etcd-source.js";
-import { untilInterrupted } from "./interrupts.js";
+import { repeatableNotices, untilInterrupted } from "./interrupts.js";
+import type { Operator } from "./operator.js";
 import { aimOf, type AimOptions } from "./migration-aim.js";
 
 export interface MigrationOrder extends AimOptions {
@@ -29,6 +30,7 @@ export interface MigrationOrder extends AimOptions {
   readonly skipClusterCheck: boolean;
   /** Ends the migration; undefined if an interrupt of the process does, from the first request on. */
   readonly signal: AbortSignal | undefined;
+  readonly operator: Pick<Operator, "notify">;
   /** `end` removes the display. */
   readonly observer: MigrationObserver & { end(): void };
 }
@@ -47,7 +49,7 @@ export interface MigrationResult {
  *   the given signal aborts before anything is rewritten
  */
 export async function migrateStored(etcd: LiveEtcd, order: MigrationOrder): Promise<MigrationResult> {
-  const { api, keyId, prefix, observer, dryRun: isDryRun, means, signal: given } = order;
+  const { api, keyId, prefix, observer, dryRun: isDryRun, means, signal: given, operator } = order;
   const { rate, concurrency, settleMs } = order;
   const store = etcd.store(prefix);
   const aim = await aimOf(keyId, order, store);
@@ -65,7 +67,9 @@ export async function migrateStored(etcd: LiveEtcd, order: MigrationOrder): Prom
       ? migrateByKubernetes(ports, before, options)
       : migrate(ports, before, { ...options, dryRun: isDryRun });
   };
-  const done = await (given === undefined ? untilInterrupted(rewriteAll) : rewriteAll(given));
+  const done = await (given === undefined
+    ? untilInterrupted(repeatableNotices(operator), rewriteAll)
+    : rewriteAll(given));
   observer.end();
   return { keyId, isDryRun, before, done };
 }

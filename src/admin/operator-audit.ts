@@ -8,7 +8,7 @@ import { KmsError } from "../errors.js";
 import { fileError } from "../files/file-error.js";
 import { AuditWriter } from "../audit/writer.js";
 import type { OperatorEvent } from "../audit/line.js";
-import { holdInterrupts } from "./interrupts.js";
+import { holdInterrupts, type InterruptNotices } from "./interrupts.js";
 import type { Operator } from "./operator.js";
 
 export interface Operation {
@@ -120,9 +120,7 @@ export async function audited<T>(
 ): Promise<T> {
   let release = (): void => undefined;
   const begin: Begin = async (begun) => {
-    release = holdInterrupts(() => {
-      operator.notify("interrupted: finishing the operation in progress; interrupt again to exit now");
-    });
+    release = holdInterrupts(noticesOf(operation, settings, operator));
     await recordIntent(settings, operator, { ...operation, ...begun });
   };
   try {
@@ -135,6 +133,20 @@ export async function audited<T>(
   } finally {
     release();
   }
+}
+
+function noticesOf(
+  { operation }: Pick<Operation, "operation">,
+  { audit }: Settings,
+  operator: Operator,
+): InterruptNotices {
+  const recorded = audit === undefined ? "" : "; the audit log has its beginning, not its outcome";
+  const next = operation.startsWith("keys ") ? "; see 'kms-pkcs11 keys list'" : "";
+  return {
+    operator,
+    first: "interrupted: finishing the operation in progress; interrupt again to exit now",
+    unfinished: () => `"${operation}" may be unfinished${recorded}${next}`,
+  };
 }
 
 /**

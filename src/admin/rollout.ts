@@ -4,7 +4,7 @@
 import { setTimeout } from "node:timers/promises";
 import type { KekRecord } from "../hsm/port.js";
 import type { Token } from "./command-tokens.js";
-import { untilInterrupted } from "./interrupts.js";
+import { keyNotices, untilInterrupted } from "./interrupts.js";
 import type { Operator } from "./operator.js";
 import { checkReadiness, isReady, type Readiness } from "./readiness.js";
 
@@ -99,7 +99,7 @@ export async function waitForClones(
   until: number,
   operator: Operator,
 ): Promise<readonly Readiness[]> {
-  return untilInterrupted(async (signal) => {
+  return untilInterrupted(keyNotices(operator), async (signal) => {
     const wait = {
       check: repeatedCheck(kek, tokens, []),
       until,

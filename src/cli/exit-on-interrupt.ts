@@ -11,7 +11,7 @@ import type { OutputFormat, Terminal } from "./output.js";
  * @returns a function that ends this; may be called again
  */
 export function exitOnInterrupt(message: string, output: OutputFormat, terminal: Terminal): () => void {
-  return holdInterrupts(() => {
+  return holdInterrupts(undefined, () => {
     reportFailure(new KmsError("CANCELLED", message), output, terminal);
     process.exit(EXIT_INTERRUPTED);
   });

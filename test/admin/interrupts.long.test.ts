@@ -40,6 +40,14 @@ function start(...args: string[]): { child: ChildProcess; ended: Promise<[number
   return { child, ended: once(child, "close").then(([code]) => [code as number | null, stderr]) };
 }
 
+/** Sends the signal, and waits until the command says that it has received it. */
+async function interrupt(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  let stderr = "";
+  child.stderr?.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  child.kill(signal);
+  await waitFor(() => stderr.includes("interrupt again to exit now"), LONG);
+}
+
 async function standby(): Promise<string[]> {
   const [, , ...args] = command("list", "-o", "json");
   const { keys } = JSON.parse((await runCommand(["keys", ...args], kms.token.env)).stdout) as {
@@ -91,18 +99,35 @@ it("SIGHUP while 'keys rotate --abort-unless-converged' waits destroys the key",
   expect(await standby()).toEqual([]);
 });
 
-it("Ctrl-C during 'keys destroy' lets it finish and record the outcome", async () => {
+it("a closed terminal during 'keys destroy' lets it finish and record the outcome", async () => {
   expect(await start("rotate", "--activate-in", "1h").ended).toMatchObject([0, expect.anything()]);
   const [keyId = ""] = await standby();
   kms.fault.set("C_DestroyObject sleep 1000");
   const before = kms.fault.calls("C_DestroyObject");
   const { child, ended } = start("destroy", keyId, "--i-understand-data-is-lost", keyId);
   await waitFor(() => kms.fault.calls("C_DestroyObject") > before, LONG);
-  child.kill("SIGINT");
+  // A closed terminal sends it twice: its shell passes it on, and the kernel sends it when the shell ends.
+  await interrupt(child, "SIGHUP");
+  child.kill("SIGHUP");
   expect(await ended).toEqual([
     0,
     expect.stringMatching(/^interrupted: finishing the operation in progress/),
   ]);
   expect(recorded(2)).toEqual(["keys destroy: begun", "keys destroy: ok"]);
   expect(await standby()).toEqual([]);
+});
+
+it("a second Ctrl-C during 'keys destroy' says that the outcome is not recorded, and exits", async () => {
+  expect(await start("rotate", "--activate-in", "1h").ended).toMatchObject([0, expect.anything()]);
+  const [keyId = ""] = await standby();
+  kms.fault.set("C_DestroyObject sleep 2000");
+  const before = kms.fault.calls("C_DestroyObject");
+  const { child, ended } = start("destroy", keyId, "--i-understand-data-is-lost", keyId);
+  await waitFor(() => kms.fault.calls("C_DestroyObject") > before, LONG);
+  await interrupt(child, "SIGINT");
+  child.kill("SIGINT");
+  const said =
+    'interrupted again: exiting now; "keys destroy" may be unfinished; the audit log has its beginning, not its outcome';
+  expect(await ended).toEqual([null, expect.stringContaining(said)]);
+  expect(recorded(1)).toEqual(["keys destroy: begun"]);
 });

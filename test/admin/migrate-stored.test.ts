@@ -5,6 +5,7 @@ import type { LiveEtcd } from "../../src/admin/etcd-source.js";
 import { migrateStored } from "../../src/admin/migrate-stored.js";
 import type { Batch, EtcdStore, StoredObject } from "../../src/etcd/store.js";
 import { StandInApi, type Answer, type Asked } from "../etcd/stand-in-api.js";
+import { silentOperator } from "../support/operator.js";
 import { rangeResponse } from "../support/range-response.js";
 
 const KEY = "/registry/secrets/one/a";
@@ -66,6 +67,7 @@ async function migrateWith(isInterrupted: boolean): Promise<[string | undefined,
       dryRun: false,
       skipClusterCheck: false,
       signal: controller.signal,
+      operator: silentOperator(),
       observer: { handled: () => undefined, surveys: () => ({}), end: () => undefined },
     }).then(
       () => undefined,

@@ -15,6 +15,8 @@ export interface Typed {
 export interface TerminalSession {
   /** Types text; "\x03" is Ctrl-C. */
   readonly type: (text: string) => void;
+  /** What the terminal has shown so far. */
+  readonly screen: () => string;
   /** What the terminal shows until the command ends, as its standard output. */
   readonly ended: Promise<CommandResult>;
 }
@@ -37,7 +39,7 @@ export function openTerminal(
     if (!before && screen.includes(prompt)) child.stdin.write(answer);
   });
   const ended = once(child, "close").then(([code]) => ({ code: code as number, stdout: screen, stderr: "" }));
-  return { type: (text) => child.stdin.write(text), ended };
+  return { type: (text) => child.stdin.write(text), screen: () => screen, ended };
 }
 
 /** Runs `kms-pkcs11 ...args` and returns what the terminal shows as its standard output. */

@@ -3,7 +3,7 @@
 // be repeated: it skips the objects that are gone.
 import { KmsError } from "../../errors.js";
 import { ApiResources } from "../../etcd/api-resources.js";
-import { untilInterrupted } from "../interrupts.js";
+import { repeatableNotices, untilInterrupted } from "../interrupts.js";
 import type { Operator } from "../operator.js";
 import { addressAll, type Addressed } from "./api-paths.js";
 import { requireAge, requireBackup } from "./backup.js";
@@ -40,12 +40,15 @@ export async function deleteFound(
   const { addressed, kept: unserved } = await addressAll(chosen, { ...ports, api, resources }, order);
   const left = [...kept, ...unserved];
   if (addressed.length === 0) {
-    const { lists, failure } = await toItsEnd(ports.operator, order, () => Promise.resolve(before));
+    const { lists, failure } = await toItsEnd(ports.operator, order, undefined, () =>
+      Promise.resolve(before),
+    );
     return { ...nothingDeleted(left, earlier, lists), failure };
   }
   const run = newRunId();
   const work = await confirmed(addressed, ports, order, run);
-  const { lists, failure } = await toItsEnd(ports.operator, order, async (signal) => {
+  const unfinished = (): string => work.unfinished(addressed.length);
+  const { lists, failure } = await toItsEnd(ports.operator, order, unfinished, async (signal) => {
     await work.run(addressed, signal);
     return new Map([...before, ...work.touched]);
   });
@@ -60,13 +63,12 @@ export async function deleteFound(
 async function toItsEnd(
   operator: Operator,
   { api, begin }: DeletionOrder,
+  unfinished: (() => string) | undefined,
   work: (signal: AbortSignal) => Promise<ReadonlyMap<string, string>>,
 ): Promise<Pick<Deletion, "lists" | "failure">> {
-  return untilInterrupted(async (signal) => {
+  const notices = repeatableNotices(operator);
+  return untilInterrupted({ ...notices, ...(unfinished && { unfinished }) }, async (signal) => {
     begin();
-    signal.addEventListener("abort", () => {
-      operator.notify("interrupted: finishing the request in progress; interrupt again to exit now");
-    });
     const lists = await listAgain(await work(signal), api, signal, operator);
     const isCut = signal.aborted && lists.some(({ error }) => error !== null);
     const message = "interrupted while a resource could not be listed; repeat the command to wait for it";

@@ -19,6 +19,8 @@ export class Work {
   failure: KmsError | undefined;
   readonly #ports: DeletionPorts;
   readonly #order: DeletionOrder;
+  /** The object whose deletion has begun, and whose outcome is not recorded yet. */
+  #begun: string | undefined;
   readonly #details: Readonly<Record<string, string>>;
   /** The paths of all objects of the resources of which something was deleted, by resource. */
   readonly touched = new Map<string, string>();
@@ -46,6 +48,15 @@ export class Work {
     } finally {
       progress.end();
     }
+  }
+
+  /** Returns what the run has done, and what is unknown, if it ends now. */
+  unfinished(all: number): string {
+    const unknown =
+      this.#begun === undefined
+        ? ""
+        : `; it is not known whether ${this.#begun} was deleted, the audit log has its beginning`;
+    return `${deletedOf(this.results, all)}${unknown}; run the command again: it names what this run has deleted, and continues`;
   }
 
   async #handle({ finding, path, collection }: Addressed): Promise<Outcome> {
@@ -77,10 +88,12 @@ export class Work {
       details: { key, modRevision, cause, ...this.#details },
     };
     await insistOnOperatorEvent(settings, operator, { ...event, outcome: "begun" });
+    this.#begun = key;
     const result = await this.#delete(key, modRevision, path).catch((error: unknown) => KmsError.from(error));
     const isError = result instanceof KmsError;
     const outcome = isError ? result.code : result.outcome === "deleted" ? "ok" : result.outcome;
     await recordOperatorEvent(settings, operator, { ...event, outcome });
+    this.#begun = undefined;
     if (!isError) return result;
     // The run ends, and its results name this object too.
     this.results.push({ key, modRevision, outcome: "unknown", reason: result.message });
@@ -109,10 +122,13 @@ export class Work {
 
 /** Adds to the error what the run had done by then, and how to continue. */
 function endedEarly(error: KmsError, results: readonly DeletionResult[], all: number): KmsError {
-  const deleted = results.filter(({ outcome }) => outcome === "deleted").length;
-  const done = `deleted before that: ${deleted} of ${all} ${all === 1 ? "object" : "objects"}`;
   const next = "repeat the command to continue with the rest";
-  return new KmsError(error.code, `${error.message}; ${done}; ${next}`, error);
+  return new KmsError(error.code, `${error.message}; ${deletedOf(results, all)}; ${next}`, error);
+}
+
+function deletedOf(results: readonly DeletionResult[], all: number): string {
+  const deleted = results.filter(({ outcome }) => outcome === "deleted").length;
+  return `deleted before that: ${deleted} of ${all} ${all === 1 ? "object" : "objects"}`;
 }
 
 function reasonOf(verdict: { readonly kind: string; readonly reason?: string }): string {

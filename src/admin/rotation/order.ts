@@ -12,7 +12,7 @@ import type { DisuseProof } from "../require-unneeded.js";
 export interface StoredObjects {
   readonly access: EtcdAccess;
   readonly api: KubeApi;
-  readonly migration: Omit<MigrationOrder, "api" | "keyId" | "means" | "dryRun" | "signal">;
+  readonly migration: Omit<MigrationOrder, "api" | "keyId" | "means" | "dryRun" | "signal" | "operator">;
 }
 
 export interface RotationOrder {

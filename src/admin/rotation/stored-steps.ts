@@ -46,6 +46,7 @@ export async function migrateTo(order: RotationOrder, keyId: string): Promise<St
       means: "patches",
       dryRun: false,
       signal: order.signal,
+      operator: order.operator,
     }),
   );
   const left = leftBy(result);

@@ -37,9 +37,6 @@ export async function makeTokenReport(
   const begunAt = performance.now();
   const at = new Date().toISOString();
   const hosts = new TrialHosts(settings, operator, label);
-  signal.addEventListener("abort", () => {
-    operator.notify("interrupted; the trial objects are being removed: a second interrupt would leave them");
-  });
   const progress = operator.startProgress("trials", TRIALS);
   try {
     const { facts, ...seen } = await exercise({ hosts, label, progress, signal });

@@ -1,9 +1,10 @@
 // `kms-pkcs11 check --token-report`: tries everything that the plugin relies on, and prints what the token did.
-import { untilInterrupted } from "../../admin/interrupts.js";
+import { untilInterrupted, type InterruptNotices } from "../../admin/interrupts.js";
 import type { Operator } from "../../admin/operator.js";
 import { makeTokenReport } from "../../admin/token-report/make-report.js";
 import type { TokenReport } from "../../admin/token-report/report.js";
 import type { Settings } from "../../config/settings.js";
+import { TRIAL_PREFIX } from "../../hsm/wire-trials.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
@@ -16,11 +17,19 @@ export async function reportOnToken(
   terminal: Terminal,
   { output, withIdentity }: { readonly output: OutputFormat; readonly withIdentity: boolean },
 ): Promise<number> {
-  const report = await untilInterrupted((signal) =>
+  const report = await untilInterrupted(noticesTo(operator), (signal) =>
     makeTokenReport(settings, operator, { withIdentity, signal }),
   );
   terminal.out(output === "json" ? formatJson(report satisfies TokenReportOutput) : table(report));
   return report.findings.some(({ verdict }) => verdict === "fail") ? EXIT_NO : 0;
+}
+
+function noticesTo(operator: Operator): InterruptNotices {
+  return {
+    operator,
+    first: "interrupted; the trial objects are being removed: a second interrupt would leave them",
+    unfinished: () => `objects whose CKA_LABEL begins with "${TRIAL_PREFIX}" may be left on the token`,
+  };
 }
 
 function table({ facts, module, identity, findings, seconds }: TokenReport): string {

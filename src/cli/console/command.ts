@@ -39,7 +39,7 @@ Example:
       const options = command.optsWithGlobals<ConsoleOptions>();
       const { port, output } = options;
       const urls = namedNodes(options) ?? configuredNodes(options);
-      await untilInterrupted(async (signal) => {
+      await untilInterrupted(undefined, async (signal) => {
         const running = await startConsole(portOf(port), async () =>
           fleetPage({ ...(await readFleet(urls)), now: Date.now() }, VERSION),
         );

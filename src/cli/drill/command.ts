@@ -1,7 +1,7 @@
 // `kms-pkcs11 drill`: rehearses disaster recovery on a copy, and writes a dated report.
 import { Option, type Command } from "commander";
 import { z } from "zod";
-import { untilInterrupted } from "../../admin/interrupts.js";
+import { untilInterrupted, type InterruptNotices } from "../../admin/interrupts.js";
 import { DEFAULT_CONFIGURATION, locateConfiguration } from "../../config/location.js";
 import { chooseCluster } from "../../config/cluster-choice.js";
 import { loadConfigurations } from "../../config/load.js";
@@ -124,7 +124,7 @@ function requireNoCluster(command: Command): void {
 
 async function drill(options: Options, terminal: Terminal): Promise<void> {
   requireReportFolder(options.to);
-  const { report, error } = await untilInterrupted((signal) =>
+  const { report, error } = await untilInterrupted(noticesAt(terminal), (signal) =>
     runDrill(drillOptions(options, terminal, signal)),
   );
   if (options.output === "json") terminal.out(formatJson(report satisfies DrillOutput));
@@ -134,6 +134,14 @@ async function drill(options: Options, terminal: Terminal): Promise<void> {
   terminal.err(`report: ${path}`);
   if (error !== undefined) reportFailure(error, options.output, terminal);
   else if (!report.passed) process.exitCode = EXIT_NO;
+}
+
+function noticesAt(terminal: Terminal): InterruptNotices {
+  return {
+    operator: operatorAt(terminal),
+    first: "interrupted: ending the private processes and removing their files; interrupt again to exit now",
+    unfinished: () => "the next drill removes the files that this one leaves",
+  };
 }
 
 const answerSchema = z.object({ unlocked: z.boolean(), message: z.string() });

@@ -19,6 +19,7 @@ import { MigrationProgress } from "./migration-progress.js";
 import { describeMigration, migrationJson } from "./migration-report.js";
 import { leftBy, migrateStored, type MigrationResult } from "../../admin/migrate-stored.js";
 import { printResult, type Change } from "../next-step.js";
+import { operatorAt } from "../operator.js";
 import type { OutputFormat, Terminal } from "../output.js";
 import { addPluginSocketOptions, pluginSocket } from "../plugin-socket.js";
 
@@ -107,6 +108,7 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
         dryRun: options.dryRun === true,
         skipClusterCheck: options.skipClusterCheck === true,
         signal: undefined,
+        operator: operatorAt(terminal),
         observer,
       }),
     );

@@ -13,7 +13,7 @@ import { nextStep, printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { formatTable } from "../table.js";
 import { operatorAt } from "../operator.js";
-import { untilInterrupted } from "../../admin/interrupts.js";
+import { keyNotices, untilInterrupted } from "../../admin/interrupts.js";
 import type { Operator } from "../../admin/operator.js";
 import { makeOrAwaitGeneration, type VendorWait } from "../../admin/vendor-made-kek.js";
 import { checkReadiness, isReady, readinessRows, type Readiness } from "../../admin/readiness.js";
@@ -76,7 +76,9 @@ async function createAndReport(options: CreateOptions, terminal: Terminal): Prom
       (begin) => {
         const order = { settings, tokens, begin, operator };
         if (options.wait !== true) return create({ ...order, wait: undefined });
-        return untilInterrupted((signal) => create({ ...order, wait: { until, signal } }));
+        return untilInterrupted(keyNotices(operator), (signal) =>
+          create({ ...order, wait: { until, signal } }),
+        );
       },
       ({ made: { keyId, label } }) => ({ keyId, details: { label } }),
     );

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { activationAdvice, approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { LEAST_GUARDED_MS } from "../../admin/guarded-rotation.js";
-import { untilInterrupted } from "../../admin/interrupts.js";
+import { keyNotices, untilInterrupted } from "../../admin/interrupts.js";
 import { rotateKek } from "../../admin/rotate-kek.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
@@ -88,7 +88,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
         operator,
       };
       const rotation = await withTokens(settings, operator, (tokens) =>
-        untilInterrupted((signal) => rotateKek({ ...order, tokens, signal })),
+        untilInterrupted(keyNotices(operator), (signal) => rotateKek({ ...order, tokens, signal })),
       );
       const advice = rotation.made && (await activationAdvice(settings, rotation.made));
       if (advice !== undefined) terminal.err(advice);

@@ -1,6 +1,6 @@
 // `kms-pkcs11 rotation run`: takes all steps of a rotation. It can be killed at any of them and run again.
 import { Option, type Command } from "commander";
-import { untilInterrupted } from "../../admin/interrupts.js";
+import { repeatableNotices, untilInterrupted } from "../../admin/interrupts.js";
 import { approvalAmong } from "../../admin/rotation/approvals.js";
 import { liveSteps } from "../../admin/rotation/live-steps.js";
 import type { RotationOrder, StoredObjects } from "../../admin/rotation/order.js";
@@ -122,7 +122,7 @@ async function run(options: RunOptions, terminal: Terminal): Promise<void> {
   const stored = storedOf(options, terminal);
   const startedAt = Date.now();
   try {
-    const result = await untilInterrupted(async (signal) => {
+    const result = await untilInterrupted(repeatableNotices(operatorAt(terminal)), async (signal) => {
       const order = await orderOf(options, { settings, stored, signal, terminal });
       return runSteps(liveSteps(order), {
         goal: (facts) => {

@@ -6,9 +6,11 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import type { Asked } from "../../etcd/stand-in-api.js";
 import { openTerminal, type TerminalSession, type Typed } from "../../support/terminal.js";
+import { waitFor } from "../../support/wait.js";
 import { bad, useRecovery } from "./recovery-stage.js";
 
 const stage = useRecovery();
+const LONG = { timeoutMs: 50_000, intervalMs: 50 };
 const CTRL_C = "\x03";
 const QUESTION = "Type the number of these objects";
 const CONFIRM = { prompt: QUESTION, answer: "2\r" };
@@ -83,14 +85,22 @@ it("Ctrl-C while a resource is not listed yet shows what was deleted", async () 
   expect(stdout).toMatch(new RegExp(`${bad("b-junk")} +deleted`));
 });
 
-it("a second Ctrl-C ends the command at once, and the next run names what was deleted", async () => {
+it("a second Ctrl-C says what is not known and exits, and the next run names what was deleted", async () => {
   const session = open(CONFIRM);
   stage.api.hooks.onDelete = async (name) => {
     if (name !== bad("a-moved")) return;
-    session.type(CTRL_C + CTRL_C);
+    session.type(CTRL_C);
+    await waitFor(() => session.screen().includes("interrupt again to exit now"), LONG);
+    session.type(CTRL_C);
     await session.ended;
   };
-  expect((await session.ended).code).toBe(130);
+  const { code, stdout } = await session.ended;
+  expect([code, stdout]).toEqual([130, expect.stringContaining("interrupted again: exiting now")]);
+  expect(stdout).toContain("deleted before that: 0 of 2 objects");
+  expect(stdout).toContain(
+    `not known whether ${bad("a-moved")} was deleted, the audit log has its beginning`,
+  );
+  expect(stage.runs().ends).toEqual([]);
   await stage.api.idle();
   stage.api.hooks.onDelete = () => undefined;
   expect(await stage.outcomes()).toEqual({ "a-moved": "gone", "b-junk": "deleted", "c-unknown": "kept" });
