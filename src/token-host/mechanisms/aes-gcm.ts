@@ -7,7 +7,8 @@ import { aesKeyOf, type Kek } from "../kek.js";
 import { requireAnswer } from "../key-answer.js";
 import type { TokenSession } from "../session.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES } from "./gcm-call.js";
-import { decryptCall, findGcmIvMode, hasGcmIvMode, makeIv, type GcmIvMode } from "./gcm-iv-mode.js";
+import { decryptCall, makeIv, type GcmIvMode } from "./gcm-iv-mode.js";
+import { findGcmIvMode, hasGcmIvMode } from "./gcm-iv-search.js";
 import type { Performer } from "./performer.js";
 
 /** For a key that may only decrypt, with which no mode can be found: the IV in the parameters, as in the standard. */
