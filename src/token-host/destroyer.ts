@@ -6,13 +6,24 @@ import { hasPassed } from "../hsm/wire-deadline.js";
 import { TokenFault } from "./ckr.js";
 import { keysOf, type Kek } from "./kek.js";
 import { destroyPublicKeys } from "./rsa-public-objects.js";
+import type { LaneKeyring } from "./lane-keyring.js";
 import type { TokenSession } from "./session.js";
+
+/**
+ * Destroys every object of the KEKs with these key_ids that a new reading finds, and returns their number; finding none
+ * is not an error.
+ * @throws TokenFault if a call fails or the deadline has passed; the remaining objects are then untouched
+ */
+export function destroyKeks(session: TokenSession, keyring: LaneKeyring, request: DestroyRequest): number {
+  keyring.readAll();
+  return destroyObjects(session, keksNamed(keyring.all, request.keyIds), request);
+}
 
 /**
  * Returns the KEKs with one of these key_ids: a token may hold several objects with one key_id.
  * @throws TokenFault TOKEN_REFUSED if no fingerprint shows that several of them have one value
  */
-export function keksNamed(keks: readonly Kek[], keyIds: readonly string[]): Kek[] {
+function keksNamed(keks: readonly Kek[], keyIds: readonly string[]): Kek[] {
   const [keyId = ""] = keyIds;
   const named = keks.filter(({ record }) => keyIds.includes(record.keyId) || record.aliases.includes(keyId));
   if (named.length < 2 || namesValue(keyId)) return named;
@@ -23,15 +34,7 @@ export function keksNamed(keks: readonly Kek[], keyIds: readonly string[]): Kek[
   );
 }
 
-/**
- * Destroys every object of these KEKs and returns their number.
- * @throws TokenFault if a call fails or the deadline has passed; the remaining objects are then untouched
- */
-export function destroyObjects(
-  session: TokenSession,
-  keks: readonly Kek[],
-  { notAfter }: DestroyRequest,
-): number {
+function destroyObjects(session: TokenSession, keks: readonly Kek[], { notAfter }: DestroyRequest): number {
   const objects = keks.flatMap(keysOf);
   for (const [destroyed, object] of objects.entries()) {
     session.run("destroying a key (C_DestroyObject)", (handle) => {

@@ -20,15 +20,14 @@ import type {
   ReadSlice,
   KekNames,
 } from "../hsm/wire-calls.js";
-import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { TrialName, TrialRequest, Trials } from "../hsm/wire-trials.js";
 import { CheckedCrypt } from "./checked-crypt.js";
-import { toFault, TokenFault } from "./ckr.js";
-import { destroyObjects, keksNamed } from "./destroyer.js";
+import { makeCheckedKek } from "./checked-kek.js";
+import { TokenFault } from "./ckr.js";
+import { destroyKeks } from "./destroyer.js";
 import type { Kek } from "./kek.js";
 import { KekUse, withKeyId } from "./kek-use.js";
-import { candidateFor, makeKek, removeKeys } from "./key-maker.js";
-import { NOT_LOCAL } from "./found-key.js";
+import { candidateFor } from "./key-maker.js";
 import type { LaneExchange } from "./lane-exchange.js";
 import { LaneKeyring } from "./lane-keyring.js";
 import { loadModule } from "./module.js";
@@ -39,10 +38,6 @@ import { TokenSession } from "./session.js";
 import { describeToken, findSlot, slotHandle } from "./slots.js";
 import { performTrial } from "./trials/perform.js";
 import { wantedKeys } from "./wanted-keys.js";
-
-/** Maximum time that a new key is searched for, and the pause between two searches, in ms. */
-const MADE_WITHIN_MS = 5_000;
-const MADE_PAUSE_MS = 250;
 
 /** What a lane shares with the others of its token host. */
 export interface SharedByLanes {
@@ -161,80 +156,15 @@ export class LaneToken {
     return { kind, mechanism: choice };
   }
 
-  /**
-   * Makes a generation, checks that it performs its mechanism, and returns it as a new reading of the token lists it.
-   */
+  /** Makes a generation and checks it; returns it as a new reading of the token lists it. */
   generate(request: GenerateRequest): KekRecord {
-    const before = new Set(this.#keyring.labelled(request.label).map(({ keyId }) => keyId));
-    const { objects, choice } = makeKek(this.#session, request, this.#description.label);
-    const made = this.#findMade(request.label, before);
-    if (made === undefined) {
-      removeKeys(this.#session, objects, "removing a key that is not found (C_DestroyObject)");
-      throw new TokenFault(
-        `the token made a key that cannot be found under its label "${request.label}"; it was removed; if this happens again, the token changes labels: see 'kms-pkcs11 check --token-report'`,
-        { fault: "device", code: "KEY_MISSING" },
-      );
-    }
-    if (choice === "aes-cbc-hmac" && made.kind !== "aes+hmac") {
-      // NSS softokn 3.87 lets the second key replace the first.
-      this.destroy({ keyIds: [made.keyId] });
-      throw new TokenFault(
-        "the token does not keep an AES and an HMAC key under one CKA_ID; choose another mechanism",
-        { fault: "setup", code: "TOKEN_REFUSED" },
-      );
-    }
-    const { decrypts, signs } = this.#keyring.known(made.keyId) ?? {};
-    if (choice === "rsa-oaep" && (decrypts === undefined || signs === undefined)) {
-      removeKeys(this.#session, objects, "removing two RSA key pairs (C_DestroyObject)");
-      throw new TokenFault(
-        "the token does not list both RSA key pairs of the KEK under its label; they were removed",
-        { fault: "setup", code: "TOKEN_REFUSED" },
-      );
-    }
-    this.#requireMechanism(made, choice);
-    // The token has just generated the key, whatever CKA_LOCAL says.
-    return { ...made, remarks: made.remarks.filter((remark) => remark !== NOT_LOCAL) };
-  }
-
-  /** Finds a generation that has just been made. A cluster of HSMs may show a new key only when all of them have it. */
-  #findMade(label: string, before: ReadonlySet<string>): KekRecord | undefined {
-    const until = performance.now() + MADE_WITHIN_MS;
-    for (;;) {
-      const made = this.#keyring.labelled(label).find(({ keyId }) => !before.has(keyId));
-      if (made !== undefined || performance.now() > until) return made;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, MADE_PAUSE_MS);
-    }
-  }
-
-  /** A token object may fail although a session object with the same template worked. */
-  #requireMechanism({ keyId }: KekRecord, choice: MechanismChoice): void {
-    let refusal: unknown;
-    try {
-      const [result] = this.probe({ keyId, choice });
-      if (result?.works === true) return;
-      refusal = new TokenFault(result?.detail ?? "it was not tried", {
-        fault: "setup",
-        code: "MECHANISM_UNSUPPORTED",
-      });
-    } catch (error) {
-      refusal = error;
-    }
-    const { fault, code, message } = toFault(refusal, `trying ${choice}`);
-    const text = `KEK ${keyId}, made on token "${this.#description.label}", does not perform ${choice} (${message})`;
-    try {
-      this.destroy({ keyIds: [keyId] });
-    } catch (error) {
-      const left = `${text}; the key is still there; remove it with 'kms-pkcs11 keys destroy ${keyId}'`;
-      throw new TokenFault(left, { fault, code, cause: error });
-    }
-    throw new TokenFault(`${text}; the key was destroyed; set another mechanism, or auto`, { fault, code });
+    const lane = { session: this.#session, keyring: this.#keyring, use: this.#use };
+    return makeCheckedKek(lane, request, this.#description.label);
   }
 
   /** Destroys every object of a KEK that a new reading finds; finding none is not an error. */
   destroy(request: DestroyRequest): DestroyReply {
-    this.#keyring.readAll();
-    const keks = keksNamed(this.#keyring.all, request.keyIds);
-    return { objects: destroyObjects(this.#session, keks, request) };
+    return { objects: destroyKeks(this.#session, this.#keyring, request) };
   }
 
   /** Changes a KEK's label, or completes a change that was interrupted. */
