@@ -174,9 +174,9 @@ function tryInSessions(
   wanted: WantedKey,
 ): TokenFault | undefined {
   const apart = tryWithKeys(session, candidate, { ...wanted, inSameSession: false });
-  return apart?.fault === "object"
-    ? tryWithKeys(session, candidate, { ...wanted, inSameSession: true })
-    : apart;
+  if (apart?.fault !== "object") return apart;
+  session.keepAfterErrors();
+  return tryWithKeys(session, candidate, { ...wanted, inSameSession: true });
 }
 
 function tryWithKeys(

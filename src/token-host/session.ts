@@ -15,7 +15,7 @@ const PUBLIC_STATES: ReadonlySet<number> = new Set([0, 2]);
 export type Attempt<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly fault: TokenFault };
 
-/** Makes calls on one session and replaces it after every error. */
+/** Makes calls on one session and replaces it after an error. */
 export class TokenSession {
   readonly lib: PKCS11;
   readonly slot: Handle;
@@ -25,6 +25,9 @@ export class TokenSession {
   #losses = 0;
   /** Whether a new session was seen to be logged in without a login of its own. */
   #loginIsShared = false;
+  /** Whether an error has replaced the session, and no call has succeeded since. */
+  #isFresh = false;
+  #keepsAfterErrors = false;
 
   constructor(lib: PKCS11, slot: Handle) {
     this.lib = lib;
@@ -52,14 +55,25 @@ export class TokenSession {
   /** Makes a call that may be refused; a failure replaces the session. Throws nothing. */
   attempt<T>(doing: string, call: (handle: Handle) => T): Attempt<T> {
     try {
-      return { ok: true, value: call(this.handle) };
+      const value = call(this.handle);
+      this.#isFresh = false;
+      return { ok: true, value };
     } catch (error) {
       const rv = rvOf(error);
       const fault = toFault(error, doing);
+      if (fault.fault === "object" && this.#isFresh) this.keepAfterErrors();
       if (!ATTRIBUTE_NOT_SHOWN.has(rv)) this.#replace(fault.fault === "session");
       if (fault.fault === "session") this.#losses++;
       return { ok: false, fault };
     }
+  }
+
+  /**
+   * Makes errors keep the session unless it is at fault: on some tokens a handle is valid only in the session that returned
+   * it (PKCS#11 v2.40, section 5.1), so that a new session would need the KEK to be searched for after each refusal.
+   */
+  keepAfterErrors(): void {
+    this.#keepsAfterErrors = true;
   }
 
   /** Replaces the session after a call that succeeded with a wrong result. */
@@ -137,8 +151,8 @@ export class TokenSession {
    */
   #replace(isAtFault: boolean): void {
     const old = this.#handle;
+    if (old === undefined || (this.#keepsAfterErrors && !isAtFault)) return;
     this.#handle = undefined;
-    if (old === undefined) return;
     let fresh: Handle | undefined;
     try {
       fresh = this.#open();
@@ -147,6 +161,7 @@ export class TokenSession {
     }
     const keepsOld = !isAtFault && fresh !== undefined && this.#isLoginOfSession(old, fresh);
     this.#handle = keepsOld ? old : fresh;
+    this.#isFresh = !keepsOld && !isAtFault;
     const other = keepsOld ? fresh : old;
     if (other !== undefined) this.#discard(other);
   }

@@ -76,9 +76,8 @@ it("a KEK works on several lanes although handles are valid in one session only"
   fault.set("handles-per-session", "C_EncryptInit sleep 5");
   const { hsm } = openToken(fault, { sessions: 4 });
   const kek = await hsm.generate({ label: LABEL, ckaId: "0d".repeat(16), kind: "auto" });
-  // A trial of AES-GCM replaces the session, and with it the handles.
-  expect(kek.kind).toBe("hmac");
-  const request = (data: Uint8Array) => ({ keyId: kek.keyId, mechanism: 5, aad: Buffer.from("aad"), data });
+  expect(kek.kind).toBe("aes");
+  const request = (data: Uint8Array) => ({ keyId: kek.keyId, mechanism: 1, aad: Buffer.from("aad"), data });
   const trips = Array.from({ length: 40 }, async () => {
     const body = await hsm.encrypt(request(PLAINTEXT), PATIENT_CALLER);
     return hsm.decrypt(request(body), PATIENT_CALLER);
@@ -86,6 +85,30 @@ it("a KEK works on several lanes although handles are valid in one session only"
   for (const opened of await Promise.all(trips)) expect(opened).toEqual(PLAINTEXT);
   await hsm.destroy(kek);
   expect(await hsm.listKeks()).toEqual([]);
+});
+
+it.each([
+  ["aes-kwp", 6, "C_UnwrapKey rv 0x40 failed"],
+  ["aes-kwp", 6, "C_UnwrapKey rv 0x5 failed"],
+  ["aes-gcm", 1, "C_Decrypt rv 0x40 failed"],
+  ["aes-gcm", 1, "C_Decrypt rv 0x6 failed"],
+] as const)("a changed ciphertext is refused if handles end with a session: %s %i %s", async (...row) => {
+  const [choice, mechanism, refusal] = row;
+  fault = new FaultModule(softHsm);
+  fault.set("handles-per-session", refusal);
+  const request = { label: LABEL, ckaId: "0d".repeat(16), kind: "aes", mechanism: choice } as const;
+  const kek = await openToken(fault).hsm.generate(request);
+  const crypt = (data: Uint8Array) => ({ keyId: kek.keyId, mechanism, aad: Buffer.from("aad"), data });
+  const body = await openToken(fault).hsm.encrypt(crypt(PLAINTEXT), PATIENT_CALLER);
+  const changed = Buffer.from(body);
+  changed[20] = (changed[20] ?? 0) ^ 1;
+  const { hsm } = openToken(fault);
+  expect(await hsm.decrypt(crypt(body), PATIENT_CALLER)).toEqual(PLAINTEXT);
+  for (let i = 0; i < 3; i++) {
+    expect(await codeOf(hsm.decrypt(crypt(changed), PATIENT_CALLER))).toBe("NOT_AUTHENTIC");
+  }
+  expect(await hsm.decrypt(crypt(body), PATIENT_CALLER)).toEqual(PLAINTEXT);
+  await hsm.destroy(kek);
 });
 
 it("a KEK whose attributes are longer than one byte is refused if it is extractable", async () => {
