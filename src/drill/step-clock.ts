@@ -27,8 +27,8 @@ export class StepClock {
   }
 
   /**
-   * The error of the first step that did not finish; undefined if an earlier one found something amiss, of which
-   * the error may be the consequence.
+   * The error of the first step that did not finish, or an interrupt; undefined if an earlier step found something amiss, of
+   * which the error may be the consequence.
    */
   get error(): KmsError | undefined {
     return this.#error;
@@ -49,11 +49,11 @@ export class StepClock {
     this.#done.set(step, notRehearsed(step, why));
   }
 
-  /** Runs a step and returns its result; undefined if it failed. Never throws. */
+  /** Runs a step and returns its result; undefined if it failed or the drill is interrupted. Never throws. */
   async run<T extends Found>(step: DrillStep, work: () => Promise<T>): Promise<T | undefined> {
     const end = this.#begin(step);
     try {
-      const result = await untilAborted(work(), this.#signal);
+      const result = await untilAborted(work, this.#signal);
       end(result);
       return result;
     } catch (error) {
@@ -75,6 +75,7 @@ export class StepClock {
   ): Promise<void> {
     const end = this.#begin(step);
     try {
+      if (this.#signal.aborted) throw interruption();
       await open(async (opened) => {
         end(describe(opened));
         await use(opened);
@@ -93,7 +94,7 @@ export class StepClock {
       if (this.#done.has(step)) return;
       const failed = result instanceof KmsError || result.failed === true;
       const isFirst = this.results.every(({ outcome }) => outcome !== "failed");
-      if (result instanceof KmsError && isFirst) this.#error = result;
+      if (result instanceof KmsError && (isFirst || result.code === "CANCELLED")) this.#error ??= result;
       this.#done.set(step, {
         step,
         outcome: failed ? "failed" : "passed",
@@ -108,21 +109,25 @@ function notRehearsed(step: DrillStep, detail: string): StepResult {
   return { step, outcome: "not rehearsed", seconds: null, detail };
 }
 
+function interruption(): KmsError {
+  return new KmsError("CANCELLED", "interrupted");
+}
+
 /** Waits for the work, or until the drill is interrupted. @throws KmsError CANCELLED */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+async function untilAborted<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) throw interruption();
   let stop: () => void = () => undefined;
   const interrupted = new Promise<never>((_, reject) => {
     const fail = (): void => {
-      reject(new KmsError("CANCELLED", "interrupted"));
+      reject(interruption());
     };
-    if (signal.aborted) fail();
     signal.addEventListener("abort", fail);
     stop = () => {
       signal.removeEventListener("abort", fail);
     };
   });
   try {
-    return await Promise.race([work, interrupted]);
+    return await Promise.race([work(), interrupted]);
   } finally {
     stop();
   }

@@ -16,3 +16,16 @@ it("a step of a drill that meets a full disk names the file and the reason", asy
     expect.stringMatching(/\/dev\/full.*ENOSPC: no space is left on the device/),
   ]);
 });
+
+it("an interrupt is the error of a drill after a failed step, and no step begins after it", async () => {
+  const controller = new AbortController();
+  const begun: string[] = [];
+  const clock = new StepClock(controller.signal, () => undefined);
+  await clock.run("objects", () => Promise.resolve({ detail: "1 cannot be read", failed: true }));
+  controller.abort();
+  await clock.run("plugin", () => {
+    begun.push("plugin");
+    return Promise.resolve({ detail: "started" });
+  });
+  expect([clock.error?.code, begun]).toEqual(["CANCELLED", []]);
+});
