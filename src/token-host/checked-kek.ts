@@ -6,9 +6,10 @@ import { toFault, TokenFault } from "./ckr.js";
 import { destroyKeks } from "./destroyer.js";
 import { NOT_LOCAL } from "./found-key.js";
 import type { KekUse } from "./kek-use.js";
-import { makeKek, removeKeys, type MadeKek } from "./key-maker.js";
+import { makeKek, type MadeKek } from "./key-maker.js";
 import type { LaneKeyring } from "./lane-keyring.js";
 import { probe } from "./probe.js";
+import { removeObjects } from "./remove-objects.js";
 import type { TokenSession } from "./session.js";
 
 /** Maximum time that a new key is searched for, and the pause between two searches, in ms. */
@@ -33,7 +34,7 @@ export function makeCheckedKek(lane: MakingLane, request: GenerateRequest, token
   const { objects, choice } = makeKek(session, request, tokenLabel);
   const made = findMade(keyring, request.label, before);
   if (made === undefined) {
-    removeKeys(session, objects, "removing a key that is not found (C_DestroyObject)");
+    removeObjects(session, objects, "removing a key that is not found (C_DestroyObject)");
     throw new TokenFault(
       `the token made a key that cannot be found under its label "${request.label}"; it was removed; if this happens again, the token changes labels: see 'kms-pkcs11 check --token-report'`,
       { fault: "device", code: "KEY_MISSING" },
@@ -71,7 +72,7 @@ function requireAllObjects(
   }
   const { decrypts, signs } = keyring.known(made.keyId) ?? {};
   if (choice === "rsa-oaep" && (decrypts === undefined || signs === undefined)) {
-    removeKeys(session, objects, "removing two RSA key pairs (C_DestroyObject)");
+    removeObjects(session, objects, "removing two RSA key pairs (C_DestroyObject)");
     throw new TokenFault(
       "the token does not list both RSA key pairs of the KEK under its label; they were removed",
       { fault: "setup", code: "TOKEN_REFUSED" },

@@ -27,7 +27,7 @@ import { TokenFault } from "./ckr.js";
 import { destroyKeks } from "./destroyer.js";
 import type { Kek } from "./kek.js";
 import { KekUse, withKeyId } from "./kek-use.js";
-import { candidateFor } from "./key-maker.js";
+import { candidateFor } from "./kek-candidates.js";
 import type { LaneExchange } from "./lane-exchange.js";
 import { LaneKeyring } from "./lane-keyring.js";
 import { loadModule } from "./module.js";

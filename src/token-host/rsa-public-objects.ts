@@ -3,6 +3,7 @@
 // private keys, so that none is left behind.
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { Kek, RsaKey } from "./kek.js";
+import { removeObjects } from "./remove-objects.js";
 import type { TokenSession } from "./session.js";
 
 /**
@@ -10,11 +11,7 @@ import type { TokenSession } from "./session.js";
  * secret.
  */
 export function destroyPublicKeys(session: TokenSession, kek: Kek): void {
-  for (const object of publicKeys(session, kek)) {
-    session.attempt("destroying a public key (C_DestroyObject)", (handle) => {
-      session.lib.C_DestroyObject(handle, object);
-    });
-  }
+  removeObjects(session, publicKeys(session, kek), "destroying a public key (C_DestroyObject)");
 }
 
 /** Gives the public key objects of a KEK another label; ignores failures, since they do not name the KEK. */

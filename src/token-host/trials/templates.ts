@@ -11,7 +11,7 @@ import {
 } from "../../hsm/wire-trials.js";
 import { asNumber } from "../attributes.js";
 import type { TokenFault } from "../ckr.js";
-import { generateKey, keyTypesOf, type SecretKind } from "../key-maker.js";
+import { generateKey, keyTypesOf, type SecretKind } from "../secret-key-maker.js";
 import { templates, type WantedKey } from "../secret-key-template.js";
 import type { TokenSession } from "../session.js";
 import { attributeName, formatAttribute } from "./attribute-names.js";
