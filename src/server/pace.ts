@@ -46,6 +46,8 @@ export class Pace {
   readonly #recent = new Map<Socket, Recent | undefined>();
   /** In the order in which they were stopped. */
   readonly #stopped = new Set<Socket>();
+  /** Connections that have sent their first bytes, by what begins them: in this turn, and before it. */
+  readonly #arrived = new Map<Socket, () => void>();
   readonly #new = new Map<Socket, () => void>();
   /** Requests of this turn, by connection and together. */
   readonly #taken = new Map<Socket, number>();
@@ -64,18 +66,22 @@ export class Pace {
     this.#schedule();
   }
 
-  /** Calls `begin`, which starts reading the connection, in its turn. */
+  /**
+   * Calls `begin`, which starts reading the connection, in its turn: not before the next one, in which Node reports whether
+   * the client has gone.
+   */
   admit(socket: Socket, begin: () => void): void {
-    this.#new.set(socket, () => {
+    this.#arrived.set(socket, () => {
       this.#recent.set(socket, undefined);
       this.#beginning.add(socket);
       begin();
     });
-    socket.once("close", () => {
-      for (const sockets of [this.#new, this.#recent, this.#stopped]) sockets.delete(socket);
-    });
-    if (!this.#hasAccepted && this.#together < MAX_TOGETHER) this.#beginSome();
     this.#schedule();
+  }
+
+  /** Forgets a closed connection. */
+  forget(socket: Socket): void {
+    for (const sockets of [this.#arrived, this.#new, this.#recent, this.#stopped]) sockets.delete(socket);
   }
 
   /** Counts a request that has arrived on a connection, and stops reading if there are too many. */
@@ -110,7 +116,10 @@ export class Pace {
     this.#hasAccepted = false;
     this.#left = { quiet: BEGUN_A_TURN, loud: 1 };
     this.#beginning.clear();
+    this.#dropEnded();
     if (!isAccepting) this.#beginSome();
+    for (const [socket, begin] of this.#arrived) this.#new.set(socket, begin);
+    this.#arrived.clear();
     this.#taken.clear();
     this.#together = 0;
     // HTTP/2 reads again by itself once it has written something.
@@ -119,6 +128,15 @@ export class Pace {
     if (!isAccepting) this.#resumeOthers();
     if (this.#stopped.size > 0 || this.#new.size > 0) this.#schedule();
   };
+
+  /** Closes the new connections whose client has gone, which would cost an HTTP/2 session each. */
+  #dropEnded(): void {
+    for (const socket of this.#new.keys()) {
+      if (!hasEnded(socket)) continue;
+      this.#new.delete(socket);
+      socket.destroy();
+    }
+  }
 
   /** Begins the newest and the oldest in turn: a new client does not wait for a crowd, and none waits forever. */
   #beginSome(): void {
@@ -181,4 +199,9 @@ function decayed(recent: Recent | undefined, now: number): number {
 
 function handleOf(socket: Socket): Handle | null | undefined {
   return (socket as unknown as { readonly _handle?: Handle | null })._handle;
+}
+
+/** Returns whether the client has closed the connection, even if not all that it sent has been read. */
+function hasEnded(socket: Socket): boolean {
+  return (socket as unknown as { readonly _readableState: { readonly ended: boolean } })._readableState.ended;
 }

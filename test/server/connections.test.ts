@@ -3,6 +3,7 @@
 import { describe, expect, it, vi } from "vitest";
 
 import { MAX_IN_USE, MAX_NEW } from "../../src/server/connections.js";
+import { OPENING, rpc } from "../support/http2-frames.js";
 import { HEADERS, Peer } from "../support/http2-peer.js";
 import { ask, ECHO, useKmsServer } from "../support/kms-server.js";
 
@@ -17,6 +18,36 @@ describe("connections", () => {
     await new Promise((resolve) => oldest.once("close", resolve));
     expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
     expect(new Set(server.limits)).toEqual(new Set(["too many connections"]));
+  });
+
+  it("silent connections do not displace one that has begun", async () => {
+    const begun = server.rawConnection();
+    await new Promise((resolve) => begun.once("data", resolve).write(OPENING));
+    for (let count = 0; count <= MAX_NEW; count++) server.rawConnection();
+    await vi.waitUntil(() => server.limits.length > 0);
+    await new Promise((resolve) => begun.once("data", resolve).write(rpc("Status", Buffer.alloc(0))));
+    expect(begun.destroyed).toBe(false);
+  });
+
+  it("connections that begin do not displace a silent one", async () => {
+    const silent = server.rawConnection();
+    await new Promise((resolve) => silent.once("connect", resolve));
+    for (let count = 0; count <= MAX_NEW; count++) server.rawConnection().resume().write(OPENING);
+    await vi.waitUntil(() => server.limits.length > 0);
+    await new Promise((resolve) => silent.once("data", resolve).write(OPENING));
+    expect(silent.destroyed).toBe(false);
+  });
+
+  it("connections whose client has gone make no client give way", async () => {
+    const begun = server.rawConnection();
+    await new Promise((resolve) => begun.once("data", resolve).write(OPENING));
+    for (let count = 0; count < 4 * MAX_NEW; count++) {
+      const gone = server.rawConnection();
+      gone.once("connect", () => gone.write(OPENING, () => gone.destroy()));
+    }
+    expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
+    await new Promise((resolve) => begun.once("data", resolve).write(rpc("Status", Buffer.alloc(0))));
+    expect(server.limits).toEqual([]);
   });
 
   it("connections in use are limited: the one that has been idle longest is closed", async () => {

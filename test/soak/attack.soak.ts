@@ -26,12 +26,6 @@ const SOCKET_GROUP = 54_322;
 const MOST_GROWTH_BYTES = 256 * 2 ** 20;
 const SAMPLE_MS = 100;
 
-/**
- * Once there are more than 256 connections without a request, the oldest is closed. That may be the one of a client that
- * has just connected, and whose call then fails. It is rare; another fault would show again.
- */
-const REPEATED = { retry: 1 };
-
 let folder: string;
 let script: string;
 let softHsm: SoftHsm;
@@ -137,7 +131,7 @@ async function run(name: string, plan: Plan, groups: readonly number[]): Promise
 }
 
 describe("who may open the socket", () => {
-  it.each(Object.entries(SOCKET_ATTACKS))("socket: %s", REPEATED, (name, attack) =>
+  it.each(Object.entries(SOCKET_ATTACKS))("socket: %s", (name, attack) =>
     run(name, attack({ path: plugin.socket }), [SOCKET_GROUP]),
   );
 });

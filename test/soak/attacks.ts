@@ -159,7 +159,17 @@ export const SOCKET_ATTACKS = {
     request: frame(CONTINUATION, 0, 1, Buffer.alloc(0)),
     dripMs: 100,
   }),
-  "connections that come and go": attack({ connections: 50, opening: OPENING, lifeMs: 0 }),
+  "connections that come and go": attack({ connections: 50, lifeMs: 0 }),
+  "three hundred connections that come and go": attack({ connections: 300, lifeMs: 1 }),
+  "silent connections that come and go": attack({ connections: 50, opening: Buffer.alloc(0), lifeMs: 0 }),
+  "connections that go before they have an answer": attack({
+    connections: 50,
+    request: STATUS,
+    requests: 1,
+    lifeMs: 0,
+  }),
+  "connections that go after many requests": attack({ connections: 50, request: STATUS, lifeMs: 0 }),
+  "connections that stay a moment without a request": attack({ connections: 300, lifeMs: 20 }),
 };
 
 /** Attacks on the HTTP endpoints, by any user. */
