@@ -6,36 +6,14 @@ import { createServer, request, type Server } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { KubeAnswer, KubeApi } from "../../src/etcd/kube-api.js";
 import { KubeCredentials } from "../../src/etcd/kube-credentials.js";
-import { StandInApi, type Answer, type Asked, type KubeconfigParts } from "./stand-in-api.js";
+import { useStandInApi } from "./stand-in-api.js";
 
-let standIn: StandInApi;
-let answer: (asked: Asked) => Answer;
-let api: KubeApi | undefined;
-
-beforeEach(() => {
-  answer = () => ({ status: 200 });
-  standIn = new StandInApi((asked) => answer(asked));
-});
-
-afterEach(async () => {
-  api?.close();
-  api = undefined;
-  await standIn.close();
-});
-
-const get = (): Promise<KubeAnswer> => (api as KubeApi).request({ method: "GET", path: "/api" });
-async function ask(parts: KubeconfigParts, env: NodeJS.ProcessEnv = {}): Promise<Asked["headers"]> {
-  api?.close();
-  api = await standIn.connect(parts, env);
-  await get();
-  return standIn.asked.at(-1)?.headers ?? {};
-}
+const kube = useStandInApi();
 
 describe("a user of a kubeconfig", () => {
   it("a user of a kubeconfig can impersonate another user with groups, a UID and extras", async () => {
-    const headers = await ask({
+    const headers = await kube.ask({
       user: {
         token: "t",
         as: "jane",
@@ -57,16 +35,16 @@ describe("a user of a kubeconfig", () => {
 
   it("a user of a kubeconfig authenticates with name and password", async () => {
     const basic = `Basic ${Buffer.from("u:p").toString("base64")}`;
-    expect(await ask({ user: { username: "u", password: "p" } })).toHaveProperty("authorization", basic);
+    expect(await kube.ask({ user: { username: "u", password: "p" } })).toHaveProperty("authorization", basic);
   });
 
   it("a token file of a kubeconfig is read again after a minute and after a 401", async () => {
-    const file = join(standIn.folder, "token");
+    const file = join(kube.standIn.folder, "token");
     writeFileSync(file, "first\n");
-    expect(await ask({ user: { tokenFile: "token" } })).toHaveProperty("authorization", "Bearer first");
+    expect(await kube.ask({ user: { tokenFile: "token" } })).toHaveProperty("authorization", "Bearer first");
     writeFileSync(file, "second");
-    answer = ({ headers }) => ({ status: headers["authorization"] === "Bearer second" ? 200 : 401 });
-    expect((await get()).status).toBe(200);
+    kube.answer = ({ headers }) => ({ status: headers["authorization"] === "Bearer second" ? 200 : 401 });
+    expect((await kube.get()).status).toBe(200);
 
     let now = 0;
     const credentials = new KubeCredentials(
@@ -85,20 +63,20 @@ describe("a user of a kubeconfig", () => {
   });
 
   it("a user of a kubeconfig is refused after a second 401", async () => {
-    answer = () => ({ status: 401, body: { message: "Unauthorized" } });
-    await expect(ask({ user: { token: "t" } })).rejects.toMatchObject({
+    kube.answer = () => ({ status: 401, body: { message: "Unauthorized" } });
+    await expect(kube.ask({ user: { token: "t" } })).rejects.toMatchObject({
       code: "CONFIG_INVALID",
       message: expect.stringContaining("refuses the kubeconfig's credentials: 401 Unauthorized") as string,
     });
-    expect(standIn.asked).toHaveLength(2);
+    expect(kube.standIn.asked).toHaveLength(2);
   });
 });
 
 describe("a server over plain HTTP", () => {
   it("a server over plain HTTP, such as 'kubectl proxy', gets requests without a credential", async () => {
-    await standIn.close();
-    standIn = new StandInApi((asked) => answer(asked), true);
-    const headers = await ask({ user: { token: "t", as: "jane" } });
+    await kube.standIn.close();
+    kube.start(true);
+    const headers = await kube.ask({ user: { token: "t", as: "jane" } });
     expect(headers).toHaveProperty("impersonate-user", "jane");
     expect(headers).not.toHaveProperty("authorization");
   });
@@ -115,7 +93,7 @@ describe("a proxy", () => {
     });
     proxy.on("connect", (incoming, socket) => {
       tunnels.push(incoming.headers["proxy-authorization"] ?? incoming.url ?? "");
-      const url = new URL(standIn.server);
+      const url = new URL(kube.standIn.server);
       const upstream = connect(Number(url.port), url.hostname, () => {
         socket.write("HTTP/1.1 200 OK\r\n\r\n");
         upstream.pipe(socket).pipe(upstream);
@@ -136,7 +114,7 @@ describe("a proxy", () => {
   const far = { server: "https://api.invalid:6443", "tls-server-name": "127.0.0.1" };
 
   it("a proxy of the kubeconfig's cluster takes precedence over the environment", async () => {
-    await ask(
+    await kube.ask(
       { cluster: { ...far, "proxy-url": url("me:pass@") } },
       { HTTPS_PROXY: "http://127.0.0.1:1", NO_PROXY: "*" },
     );
@@ -144,17 +122,17 @@ describe("a proxy", () => {
   });
 
   it.each(["HTTPS_PROXY", "https_proxy"])("a proxy is taken from %s", async (name) => {
-    await ask({ cluster: far }, { [name]: url(), HTTP_PROXY: "http://127.0.0.1:1" });
+    await kube.ask({ cluster: far }, { [name]: url(), HTTP_PROXY: "http://127.0.0.1:1" });
     expect(tunnels).toEqual(["api.invalid:6443"]);
   });
 
   it("a proxy is not used for loopback", async () => {
-    await ask({}, { HTTPS_PROXY: "http://127.0.0.1:1" });
-    expect(standIn.asked).toHaveLength(1);
+    await kube.ask({}, { HTTPS_PROXY: "http://127.0.0.1:1" });
+    expect(kube.standIn.asked).toHaveLength(1);
   });
 
   it("a proxy is named in the error without its password if it cannot be reached", async () => {
-    const failed = ask({ cluster: far }, { HTTPS_PROXY: "http://me:pass@127.0.0.1:1" });
+    const failed = kube.ask({ cluster: far }, { HTTPS_PROXY: "http://me:pass@127.0.0.1:1" });
     await expect(failed).rejects.toMatchObject({
       code: "PEER_UNREACHABLE",
       message:
@@ -164,7 +142,7 @@ describe("a proxy", () => {
 });
 
 it("an address as tls-server-name must be in the server's certificate", async () => {
-  await expect(ask({ cluster: { "tls-server-name": "127.0.0.9" } })).rejects.toMatchObject({
+  await expect(kube.ask({ cluster: { "tls-server-name": "127.0.0.9" } })).rejects.toMatchObject({
     code: "PEER_UNREACHABLE",
   });
 });

@@ -3,35 +3,13 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { KubeAnswer, KubeApi } from "../../src/etcd/kube-api.js";
-import { StandInApi, type Answer, type Asked, type KubeconfigParts } from "./stand-in-api.js";
+import { describe, expect, it } from "vitest";
+import { useStandInApi, type KubeconfigParts } from "./stand-in-api.js";
 
-let standIn: StandInApi;
-let answer: (asked: Asked) => Answer;
-let api: KubeApi | undefined;
-
-beforeEach(() => {
-  answer = () => ({ status: 200 });
-  standIn = new StandInApi((asked) => answer(asked));
-});
-
-afterEach(async () => {
-  api?.close();
-  api = undefined;
-  await standIn.close();
-});
-
-const get = (): Promise<KubeAnswer> => (api as KubeApi).request({ method: "GET", path: "/api" });
-async function ask(parts: KubeconfigParts, env: NodeJS.ProcessEnv = {}): Promise<Asked["headers"]> {
-  api?.close();
-  api = await standIn.connect(parts, env);
-  await get();
-  return standIn.asked.at(-1)?.headers ?? {};
-}
+const kube = useStandInApi();
 
 describe("an exec plugin", () => {
-  const LOG = (): string => join(standIn.folder, "log");
+  const LOG = (): string => join(kube.standIn.folder, "log");
   const runs = (): string[] => readFileSync(LOG(), "utf8").trim().split("\n");
 
   /** Writes a plugin beside the kubeconfig that logs how it is run; its n-th run returns the token `n`. */
@@ -43,7 +21,7 @@ n=$(wc -l < "$(dirname "$0")/log")
 ${then}
 printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{${status || '"token":"%s"'}}}' $n
 `;
-    const file = join(standIn.folder, "plugin");
+    const file = join(kube.standIn.folder, "plugin");
     writeFileSync(file, script);
     chmodSync(file, 0o700);
     const exec = {
@@ -58,8 +36,8 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
   }
 
   it("an exec plugin runs once beside the kubeconfig, with kubectl's environment and no input", async () => {
-    expect(await ask(plugin())).toHaveProperty("authorization", "Bearer 1");
-    await Promise.all([get(), get(), get()]);
+    expect(await kube.ask(plugin())).toHaveProperty("authorization", "Bearer 1");
+    await Promise.all([kube.get(), kube.get(), kube.get()]);
     const [info = "", input, extra, args] = runs()[0]?.split("|") ?? [];
     expect(JSON.parse(info)).toEqual({
       apiVersion: "client.authentication.k8s.io/v1",
@@ -73,16 +51,16 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
   it("an exec plugin receives the cluster if provideClusterInfo is set", async () => {
     const config = { audience: "x" };
     const extensions = [{ name: "client.authentication.k8s.io/exec", extension: config }];
-    await ask({
+    await kube.ask({
       ...plugin("", { provideClusterInfo: true }),
       cluster: { extensions, "tls-server-name": "127.0.0.1" },
     });
     expect(JSON.parse(runs()[0]?.split("|")[0] ?? "")).toMatchObject({
       spec: {
         cluster: {
-          server: standIn.server,
+          server: kube.standIn.server,
           "tls-server-name": "127.0.0.1",
-          "certificate-authority-data": readFileSync(join(standIn.folder, "cert.pem"), "base64"),
+          "certificate-authority-data": readFileSync(join(kube.standIn.folder, "cert.pem"), "base64"),
           config,
         },
       },
@@ -90,41 +68,45 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
   });
 
   it("an exec plugin runs once more after a 401, also for several requests; a second is final", async () => {
-    answer = ({ headers }) => ({ status: headers["authorization"] === "Bearer 1" ? 401 : 200 });
-    api = await standIn.connect(plugin());
-    expect((await Promise.all([get(), get(), get()])).map(({ status }) => status)).toEqual([200, 200, 200]);
+    kube.answer = ({ headers }) => ({ status: headers["authorization"] === "Bearer 1" ? 401 : 200 });
+    kube.api = await kube.standIn.connect(plugin());
+    expect((await Promise.all([kube.get(), kube.get(), kube.get()])).map(({ status }) => status)).toEqual([
+      200, 200, 200,
+    ]);
     expect(runs()).toHaveLength(2);
-    answer = () => ({ status: 401 });
-    await expect(get()).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+    kube.answer = () => ({ status: 401 });
+    await expect(kube.get()).rejects.toMatchObject({ code: "CONFIG_INVALID" });
     expect(runs()).toHaveLength(3);
   });
 
   it("an exec plugin runs again when its credential has expired", async () => {
-    await ask(plugin('"token":"%s","expirationTimestamp":"2020-01-01T00:00:00Z"'));
-    await get();
-    expect(standIn.asked.map(({ headers }) => headers["authorization"])).toEqual(["Bearer 1", "Bearer 2"]);
-    expect(await ask(plugin('"token":"%s","expirationTimestamp":"2999-01-01T00:00:00Z"'))).toHaveProperty(
-      "authorization",
-      "Bearer 3",
-    );
-    await get();
+    await kube.ask(plugin('"token":"%s","expirationTimestamp":"2020-01-01T00:00:00Z"'));
+    await kube.get();
+    expect(kube.standIn.asked.map(({ headers }) => headers["authorization"])).toEqual([
+      "Bearer 1",
+      "Bearer 2",
+    ]);
+    expect(
+      await kube.ask(plugin('"token":"%s","expirationTimestamp":"2999-01-01T00:00:00Z"')),
+    ).toHaveProperty("authorization", "Bearer 3");
+    await kube.get();
     expect(runs()).toHaveLength(3);
   });
 
   it("an exec plugin may return a certificate", async () => {
     const [cert, key] = ["cert.pem", "key.pem"].map((name) =>
-      JSON.stringify(readFileSync(join(standIn.folder, name), "utf8")).replaceAll("\\n", "\\\\n"),
+      JSON.stringify(readFileSync(join(kube.standIn.folder, name), "utf8")).replaceAll("\\n", "\\\\n"),
     );
     expect(
-      await ask(plugin(`"clientCertificateData":${cert ?? ""},"clientKeyData":${key ?? ""}`)),
+      await kube.ask(plugin(`"clientCertificateData":${cert ?? ""},"clientKeyData":${key ?? ""}`)),
     ).not.toHaveProperty("authorization");
     expect(runs()).toHaveLength(1);
   });
 
   it("an exec plugin does not run for a user that has a token or a certificate", async () => {
     const { user } = plugin("", {}, "exit 1") as { user: object };
-    expect(await ask({ user: { ...user, token: "own" } })).toHaveProperty("authorization", "Bearer own");
-    await ask({ user: { ...user, "client-certificate": "cert.pem", "client-key": "key.pem" } });
+    expect(await kube.ask({ user: { ...user, token: "own" } })).toHaveProperty("authorization", "Bearer own");
+    await kube.ask({ user: { ...user, "client-certificate": "cert.pem", "client-key": "key.pem" } });
   });
 
   it.each<[string, string, object, string]>([
@@ -141,7 +123,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     ["a different apiVersion", "", { apiVersion: "client.authentication.k8s.io/v1beta1" }, ""],
     ["did not return an ExecCredential (the output is not JSON)", "", {}, "echo secret; exit 0"],
   ])("a failure of an exec plugin is reported without its output: %s", async (text, status, more, then) => {
-    const failed = ask(plugin(status, more, then));
+    const failed = kube.ask(plugin(status, more, then));
     await expect(failed).rejects.toMatchObject({
       code: "CONFIG_INVALID",
       message: expect.stringContaining(text.replace("fails", "failed")) as string,
@@ -150,11 +132,11 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
   });
 
   it("an exec plugin can prompt on the terminal, and its standard error is passed on", async () => {
-    await standIn.listen();
-    standIn.writeKubeconfig(plugin("", { interactiveMode: "Always" }, "echo Password? >&2; exit 1"));
+    await kube.standIn.listen();
+    kube.standIn.writeKubeconfig(plugin("", { interactiveMode: "Always" }, "echo Password? >&2; exit 1"));
     const program = `import { KubeApi } from ${JSON.stringify(new URL("../../dist/etcd/kube-api.js", import.meta.url).href)};
-      await KubeApi.connect({ kubeconfig: ${JSON.stringify(standIn.kubeconfig)} }).request({ method: "GET", path: "/api" }).catch(() => 0);`;
-    const file = join(standIn.folder, "ask.mjs");
+      await KubeApi.connect({ kubeconfig: ${JSON.stringify(kube.standIn.kubeconfig)} }).request({ method: "GET", path: "/api" }).catch(() => 0);`;
+    const file = join(kube.standIn.folder, "ask.mjs");
     writeFileSync(file, program);
     const output = execFileSync("script", ["-qec", `'${process.execPath}' '${file}'`, "/dev/null"], {
       encoding: "utf8",

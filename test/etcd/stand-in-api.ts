@@ -8,7 +8,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { KubeApi } from "../../src/etcd/kube-api.js";
+import { afterEach, beforeEach } from "vitest";
+
+import { KubeApi, type KubeAnswer } from "../../src/etcd/kube-api.js";
 import { makeCertificate } from "../support/certificate.js";
 
 export interface Asked {
@@ -113,4 +115,45 @@ export class StandInApi {
     }
     return tls;
   }
+}
+
+/** A stand-in and one client of it, for each test. */
+export class StandInUse {
+  standIn!: StandInApi;
+  /** How the stand-in answers: with status 200 at the start of each test. */
+  answer: (asked: Asked) => Answer = () => ({ status: 200 });
+  api: KubeApi | undefined;
+
+  start(isPlain = false): void {
+    this.standIn = new StandInApi((asked) => this.answer(asked), isPlain);
+  }
+
+  async close(): Promise<void> {
+    this.api?.close();
+    this.api = undefined;
+    await this.standIn.close();
+  }
+
+  get(): Promise<KubeAnswer> {
+    return (this.api as KubeApi).request({ method: "GET", path: "/api" });
+  }
+
+  /** Connects with this kubeconfig and makes a request. Returns the headers that arrived. */
+  async ask(parts: KubeconfigParts, env: NodeJS.ProcessEnv = {}): Promise<Asked["headers"]> {
+    this.api?.close();
+    this.api = await this.standIn.connect(parts, env);
+    await this.get();
+    return this.standIn.asked.at(-1)?.headers ?? {};
+  }
+}
+
+/** Starts a stand-in before each test of the file, and closes it afterwards. */
+export function useStandInApi(): StandInUse {
+  const use = new StandInUse();
+  beforeEach(() => {
+    use.answer = () => ({ status: 200 });
+    use.start();
+  });
+  afterEach(() => use.close());
+  return use;
 }
