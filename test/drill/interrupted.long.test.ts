@@ -14,9 +14,8 @@ import { MAIN } from "../support/plugin-process.js";
 import { newSeed, sealedValue } from "../support/stored-secrets.js";
 import { waitFor } from "../support/wait.js";
 
-const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
-const ETCDUTL = pathOf("../e2e/harness/stand-ins/etcdutl.mjs");
-const APISERVER = pathOf("../support/hanging-apiserver.mjs");
+const ETCDUTL = fileURLToPath(new URL("../e2e/harness/stand-ins/etcdutl.mjs", import.meta.url));
+const APISERVER = fileURLToPath(new URL("../support/hanging-apiserver.mjs", import.meta.url));
 const DAMAGED = "/registry/secrets/ns-0/damaged";
 
 const kms = usePlugin();
