@@ -1,7 +1,8 @@
 // Limits how much is read in one turn of the event loop. Node would read from every connection that has sent something,
 // up to 2 MiB each, before anything else happens. Here a turn ends after some requests, and the next one begins with the
-// connections that send few. Only a few of many new connections begin in a turn.
+// connections that send few.
 import type { Socket } from "node:net";
+import { NewConnections } from "./new-connections.js";
 
 /** Maximum number of requests of one connection in a turn; at that number it is stopped. */
 const MAX_EACH = 32;
@@ -15,13 +16,6 @@ const MAX_TOGETHER = 64;
 const FEW = 16;
 /** Time in which the number of recent requests halves, in ms. */
 const HALF_LIFE_MS = 1_000;
-/** Number of quiet new connections that begin in a turn, see QUIET_BYTES. */
-const BEGUN_A_TURN = 16;
-/**
- * Maximum number of bytes of a quiet new connection: gRPC's clients send fewer before they have the server's SETTINGS.
- * One that has sent more may hold many requests, so only one such connection begins in a turn.
- */
-const QUIET_BYTES = 1_024;
 /**
  * Maximum number of turns in a row that only accept connections and read those that send few requests. libuv accepts
  * one connection a turn, so a client that connects behind many others needs short turns.
@@ -46,16 +40,12 @@ export class Pace {
   readonly #recent = new Map<Socket, Recent | undefined>();
   /** In the order in which they were stopped. */
   readonly #stopped = new Set<Socket>();
-  /** Connections that have sent their first bytes, by what begins them: in this turn, and before it. */
-  readonly #arrived = new Map<Socket, () => void>();
-  readonly #new = new Map<Socket, () => void>();
+  readonly #new = new NewConnections();
   /** Requests of this turn, by connection and together. */
   readonly #taken = new Map<Socket, number>();
   #together = 0;
   /** Connections that have begun since the last turn. Their first requests were read before, so they do not end a turn. */
   readonly #beginning = new Set<Socket>();
-  #left = { quiet: BEGUN_A_TURN, loud: 1 };
-  #isOldestNext = false;
   #hasAccepted = false;
   #acceptingTurns = 0;
   #isScheduled = false;
@@ -66,12 +56,9 @@ export class Pace {
     this.#schedule();
   }
 
-  /**
-   * Calls `begin`, which starts reading the connection, in its turn: not before the next one, in which Node reports whether
-   * the client has gone.
-   */
+  /** Calls `begin`, which starts reading the connection, in its turn. */
   admit(socket: Socket, begin: () => void): void {
-    this.#arrived.set(socket, () => {
+    this.#new.add(socket, () => {
       this.#recent.set(socket, undefined);
       this.#beginning.add(socket);
       begin();
@@ -81,7 +68,7 @@ export class Pace {
 
   /** Forgets a closed connection. */
   forget(socket: Socket): void {
-    for (const sockets of [this.#arrived, this.#new, this.#recent, this.#stopped]) sockets.delete(socket);
+    for (const sockets of [this.#new, this.#recent, this.#stopped]) sockets.delete(socket);
   }
 
   /** Counts a request that has arrived on a connection, and stops reading if there are too many. */
@@ -114,12 +101,8 @@ export class Pace {
     const isAccepting = this.#hasAccepted && this.#acceptingTurns < MAX_ACCEPTING;
     this.#acceptingTurns = isAccepting ? this.#acceptingTurns + 1 : 0;
     this.#hasAccepted = false;
-    this.#left = { quiet: BEGUN_A_TURN, loud: 1 };
     this.#beginning.clear();
-    this.#dropEnded();
-    if (!isAccepting) this.#beginSome();
-    for (const [socket, begin] of this.#arrived) this.#new.set(socket, begin);
-    this.#arrived.clear();
+    this.#new.endTurn(isAccepting);
     this.#taken.clear();
     this.#together = 0;
     // HTTP/2 reads again by itself once it has written something.
@@ -128,37 +111,6 @@ export class Pace {
     if (!isAccepting) this.#resumeOthers();
     if (this.#stopped.size > 0 || this.#new.size > 0) this.#schedule();
   };
-
-  /** Closes the new connections whose client has gone, which would cost an HTTP/2 session each. */
-  #dropEnded(): void {
-    for (const socket of this.#new.keys()) {
-      if (!hasEnded(socket)) continue;
-      this.#new.delete(socket);
-      socket.destroy();
-    }
-  }
-
-  /** Begins the newest and the oldest in turn: a new client does not wait for a crowd, and none waits forever. */
-  #beginSome(): void {
-    if (this.#new.size === 0) return;
-    const waiting = [...this.#new.keys()];
-    const isLoud = (socket: Socket): boolean => socket.readableLength > QUIET_BYTES;
-    const loud = waiting.filter(isLoud);
-    const quiet = waiting.filter((socket) => !isLoud(socket));
-    for (; quiet.length > 0 && this.#left.quiet > 0; this.#left.quiet -= 1) this.#beginOne(quiet);
-    if (loud.length > 0 && this.#left.loud > 0) {
-      this.#left.loud -= 1;
-      this.#beginOne(loud);
-    }
-  }
-
-  #beginOne(waiting: Socket[]): void {
-    const socket = this.#isOldestNext ? waiting.shift() : waiting.pop();
-    this.#isOldestNext = !this.#isOldestNext;
-    const begin = socket && this.#new.get(socket);
-    if (socket !== undefined) this.#new.delete(socket);
-    begin?.();
-  }
 
   /** Reads again from the stopped connections that send few requests. */
   #resumeLight(): void {
@@ -199,9 +151,4 @@ function decayed(recent: Recent | undefined, now: number): number {
 
 function handleOf(socket: Socket): Handle | null | undefined {
   return (socket as unknown as { readonly _handle?: Handle | null })._handle;
-}
-
-/** Returns whether the client has closed the connection, even if not all that it sent has been read. */
-function hasEnded(socket: Socket): boolean {
-  return (socket as unknown as { readonly _readableState: { readonly ended: boolean } })._readableState.ended;
 }
