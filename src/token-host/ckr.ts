@@ -177,6 +177,14 @@ export class AlteredResult extends TokenFault {
   }
 }
 
+/** Returns the fault of a session that turns out to be logged out. */
+export function loggedOut(): TokenFault {
+  return new TokenFault("the token host is logged out of the token", {
+    fault: "login",
+    code: "SESSION_LOST",
+  });
+}
+
 /** Returns the CK_RV of a pkcs11js error, or undefined if it has none. */
 export function rvOf(error: unknown): number | undefined {
   if (!(error instanceof Error)) return undefined;

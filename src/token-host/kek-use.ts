@@ -2,7 +2,7 @@
 // the token ends a session; the generation is then checked or searched for before a result is used.
 import type { ErrorCode } from "../errors.js";
 import type { TokenDescription } from "../hsm/port.js";
-import { TokenFault } from "./ckr.js";
+import { loggedOut, TokenFault } from "./ckr.js";
 import { hasDiscovered, type Kek } from "./kek.js";
 import type { LaneKeyring } from "./lane-keyring.js";
 import type { TokenSession } from "./session.js";
@@ -47,6 +47,8 @@ export class KekUse {
     }
     const found = this.#keyring.find(keyId);
     if (found !== undefined) return this.#useNamed(keyId, found, use);
+    // Without an error, a KEK disappears when the application is logged out.
+    if (known !== undefined && this.#session.mayBeLoggedOut()) throw loggedOut();
     throw new TokenFault(`the token holds no KEK with key_id ${keyId}`, {
       fault: "object",
       code: "KEY_MISSING",

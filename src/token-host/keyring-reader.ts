@@ -5,7 +5,7 @@
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { ReadingProgress } from "../hsm/wire-calls.js";
 import { asBoolean, asNumber, readAttributes, readSteadily } from "./attributes.js";
-import { AlteredResult, CKR_TABLE, TokenFault } from "./ckr.js";
+import { AlteredResult, CKR_TABLE, loggedOut, TokenFault } from "./ckr.js";
 import { FingerprintMemory, fingerprintsOfAes, fingerprintsOfHmac } from "./fingerprint.js";
 import type { ForeignObjects } from "./foreign-objects.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
@@ -154,10 +154,7 @@ class Reading {
 
   #checkLogin(): void {
     if (!this.#wanted.loginRequired || this.#session.isLoggedIn()) return;
-    throw new TokenFault("the token host is logged out of the token", {
-      fault: "login",
-      code: "SESSION_LOST",
-    });
+    throw loggedOut();
   }
 }
 

@@ -30,6 +30,7 @@ import { KekUse, withKeyId } from "./kek-use.js";
 import { candidateFor } from "./kek-candidates.js";
 import type { LaneExchange } from "./lane-exchange.js";
 import { LaneKeyring } from "./lane-keyring.js";
+import { LoginState, type SeenLogin } from "./login-state.js";
 import { loadModule } from "./module.js";
 import { probe } from "./probe.js";
 import { relabel } from "./relabel.js";
@@ -44,6 +45,7 @@ export interface SharedByLanes {
   readonly exchange: LaneExchange;
   /** Makes them load the library one after another. */
   readonly turn: Int32Array<SharedArrayBuffer>;
+  readonly seenLogin: SeenLogin;
 }
 
 /** Performs the calls of one lane on its token. */
@@ -57,13 +59,13 @@ export class LaneToken {
   readonly #use: KekUse;
 
   /** @throws TokenFault when the module, the token or a session is not available */
-  constructor(request: OpenRequest, { exchange, turn }: SharedByLanes) {
+  constructor(request: OpenRequest, { exchange, turn, seenLogin }: SharedByLanes) {
     const { described, userType } = request;
     const { lib, oneThread } = loadModule(request, turn);
     this.#lib = lib;
     this.#userType = userType;
     const slotId = described?.slotId ?? findSlot(this.#lib, request.token);
-    this.#session = new TokenSession(this.#lib, slotHandle(slotId));
+    this.#session = new TokenSession(this.#lib, slotHandle(slotId), new LoginState(seenLogin));
     this.#crypt = new CheckedCrypt(this.#session);
     const { value: loggedIn, tookMs } = timed(() => this.#session.isLoggedIn());
     this.#description =

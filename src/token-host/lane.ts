@@ -26,6 +26,7 @@ import { RETURN_MEMORY_EVERY_MS, returnUnusedMemory } from "../unused-memory.js"
 import { CKR_TABLE, pinVerdict, toFault, TokenFault } from "./ckr.js";
 import { LaneExchange } from "./lane-exchange.js";
 import { LaneToken, type SharedByLanes } from "./lane-token.js";
+import type { SeenLogin } from "./login-state.js";
 import type { SharedKek } from "./shared-kek.js";
 
 /** What the main thread gives a lane. */
@@ -34,6 +35,7 @@ export interface LaneData {
   readonly fd: number;
   /** Makes lanes load the library one after another. */
   readonly turn: Int32Array<SharedArrayBuffer>;
+  readonly seenLogin: SeenLogin;
   /** What other lanes found before this one started. */
   readonly keks: readonly SharedKek[];
   /** The file of UNUSED_MEMORY_LIBRARY, which a lane's single file cannot find by itself. */
@@ -170,8 +172,8 @@ function returnMemory(library: string): void {
  * Serves requests on the lane's socketpair until the plugin ends the lane, or closes its end.
  * @param port to the main thread, which passes messages on to the other lanes
  */
-export function serveLane({ fd, turn, keks, unusedMemory }: LaneData, port: MessagePort): void {
-  shared = { exchange: new LaneExchange(port, keks), turn };
+export function serveLane({ fd, turn, seenLogin, keks, unusedMemory }: LaneData, port: MessagePort): void {
+  shared = { exchange: new LaneExchange(port, keks), turn, seenLogin };
   const reader = new FrameReader();
   const chunk = Buffer.alloc(CHUNK_BYTES);
   const lane = { ended: false };

@@ -10,6 +10,7 @@ import { UNUSED_MEMORY_LIBRARY } from "../unused-memory.js";
 import { userFromArguments } from "../hsm/wire-user.js";
 import { becomeUser } from "./become-user.js";
 import type { LaneData } from "./lane.js";
+import { newSeenLogin } from "./login-state.js";
 import type { SharedKek } from "./shared-kek.js";
 import { newTurn } from "./turn.js";
 
@@ -26,6 +27,7 @@ const LANE_LIMITS = { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2, s
 const STARTING_AT_ONCE = Math.max(1, availableParallelism() - 1);
 
 const turn = newTurn();
+const seenLogin = newSeenLogin();
 /** Lanes that wait until they may start, and the number of those that are starting. */
 const toStart: number[] = [];
 let starting = 0;
@@ -46,6 +48,7 @@ function startLane(lane: number): void {
   const workerData: LaneData = {
     fd: FIRST_LANE_FD + lane,
     turn,
+    seenLogin,
     keks: [...keks.values()],
     unusedMemory: UNUSED_MEMORY_LIBRARY,
   };

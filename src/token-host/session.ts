@@ -2,14 +2,13 @@
 // forever (CKR_OPERATION_ACTIVE), so the session is replaced, and the call is repeated once if the session was at
 // fault. PKCS#11 v2.40 section 5.6.
 import pkcs11js, { type Handle, type PKCS11 } from "pkcs11js";
-import { setPinFault, toFault, type TokenFault, rvOf } from "./ckr.js";
+import { setPinFault, toFault, TokenFault, rvOf } from "./ckr.js";
+import { isPublic, LoginState } from "./login-state.js";
 
 const CKR_SESSION_COUNT = 0xb1;
 const CKR_USER_ALREADY_LOGGED_IN = 0x100;
 /** CKR_ATTRIBUTE_SENSITIVE and CKR_ATTRIBUTE_TYPE_INVALID come from C_GetAttributeValue, which starts nothing. */
 export const ATTRIBUTE_NOT_SHOWN: ReadonlySet<number | undefined> = new Set([0x11, 0x12]);
-/** CKS_RO_PUBLIC_SESSION and CKS_RW_PUBLIC_SESSION. */
-const PUBLIC_STATES: ReadonlySet<number> = new Set([0, 2]);
 
 /** The outcome of a call that may be refused. */
 export type Attempt<T> =
@@ -19,6 +18,7 @@ export type Attempt<T> =
 export class TokenSession {
   readonly lib: PKCS11;
   readonly slot: Handle;
+  readonly #login: LoginState;
   #handle: Handle | undefined;
   #readOnly = false;
   #operationMs: number | undefined;
@@ -29,9 +29,10 @@ export class TokenSession {
   #isFresh = false;
   #keepsAfterErrors = false;
 
-  constructor(lib: PKCS11, slot: Handle) {
+  constructor(lib: PKCS11, slot: Handle, login = new LoginState()) {
     this.lib = lib;
     this.slot = slot;
+    this.#login = login;
   }
 
   /** The current session; it changes after every error. */
@@ -64,6 +65,7 @@ export class TokenSession {
       if (fault.fault === "object" && this.#isFresh) this.keepAfterErrors();
       if (!ATTRIBUTE_NOT_SHOWN.has(rv)) this.#replace(fault.fault === "session");
       if (fault.fault === "session") this.#losses++;
+      if (fault.fault === "session" || fault.fault === "login") this.#login.doubt();
       return { ok: false, fault };
     }
   }
@@ -86,7 +88,7 @@ export class TokenSession {
    * not logged in.
    */
   beside<T>(work: (session: TokenSession) => T): T {
-    const other = new TokenSession(this.lib, this.slot);
+    const other = new TokenSession(this.lib, this.slot, this.#login);
     try {
       return work(this.#isLoginOfSession(this.handle, other.handle) ? this : other);
     } finally {
@@ -112,12 +114,21 @@ export class TokenSession {
     return result;
   }
 
-  /** Returns whether the application is logged in, according to the session's state. */
+  /** Returns whether the application is logged in, as `LoginState` judges. */
   isLoggedIn(): boolean {
-    const info = this.run("reading the session (C_GetSessionInfo)", (handle) =>
-      this.lib.C_GetSessionInfo(handle),
-    );
-    return !PUBLIC_STATES.has(info.state);
+    if (!this.#login.isReported) return this.#login.withoutState();
+    try {
+      const doing = "reading the session (C_GetSessionInfo)";
+      return this.#login.judge(this.run(doing, (handle) => this.lib.C_GetSessionInfo(handle)).state);
+    } catch (error) {
+      if (!(error instanceof TokenFault) || error.fault !== "setup") throw error;
+      return this.#login.withoutState();
+    }
+  }
+
+  /** Returns whether the login may have been lost unnoticed; if so, `isLoggedIn` returns false until the next login. */
+  mayBeLoggedOut(): boolean {
+    return this.#login.suspect();
   }
 
   /** Logs in. Spends one PIN attempt unless this process is logged in already. */
@@ -125,9 +136,9 @@ export class TokenSession {
     try {
       this.lib.C_Login(this.handle, userType, pin);
     } catch (error) {
-      if (rvOf(error) === CKR_USER_ALREADY_LOGGED_IN) return;
-      throw toFault(error, "logging in (C_Login)");
+      if (rvOf(error) !== CKR_USER_ALREADY_LOGGED_IN) throw toFault(error, "logging in (C_Login)");
     }
+    this.#login.accept();
   }
 
   /** Changes the PIN of the login. A lost answer leaves open whether it was changed, so this is never repeated. */
@@ -177,7 +188,7 @@ export class TokenSession {
 
   #isUser(handle: Handle): boolean {
     try {
-      return !PUBLIC_STATES.has(this.lib.C_GetSessionInfo(handle).state);
+      return !isPublic(this.lib.C_GetSessionInfo(handle).state);
     } catch {
       return false;
     }

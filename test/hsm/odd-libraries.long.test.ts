@@ -8,6 +8,7 @@ import { codeOf, PLAINTEXT } from "../support/faulty-token.js";
 import { FaultModule } from "../support/fault-module.js";
 import { useOpenedTokens } from "../support/opened-tokens.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
 
 const LABEL = "kms-kek@20260101T000000Z";
 
@@ -40,6 +41,8 @@ const USABLE: readonly (readonly [what: string, ...rules: string[]])[] = [
   ["pads values", "wide-booleans 8", "pad-attribute 0x3 64", "pad-attribute 0x102 32"],
   ["has no length for some attributes", "unavailable-attribute 0x161,0x163,0x164,0x10C"],
   ["does not search by CKA_TOKEN", "not-searchable 0x1"],
+  ["has no C_GetSessionInfo", "lacks C_GetSessionInfo", "C_EncryptInit sleep 5"],
+  ["always reports a public session", "session-state 2", "C_EncryptInit sleep 5"],
   ["shows new objects after a while", "late-objects 1000"],
   ["cuts CKA_ID without an error", "cut-attribute 0x102 8"],
   ["ignores CKA_ID", "ignore-in-templates 0x102"],
@@ -70,6 +73,27 @@ describe.each(USABLE)("a library that %s", (_what, ...rules) => {
     expect(await hsm.listKeks()).toEqual([]);
   });
 });
+
+it.each(["lacks C_GetSessionInfo", "session-state 2"])(
+  "a token that does not show its login works again after it was lost: %s",
+  async (rule) => {
+    fault = new FaultModule(softHsm);
+    fault.set(rule);
+    const { hsm } = openToken(fault, { sessions: 4 });
+    const kek = await hsm.generate({ label: LABEL, ckaId: "0e".repeat(16), kind: "aes" });
+    const { keyId } = kek;
+    const request = (data: Uint8Array) => ({ keyId, mechanism: 1, aad: Buffer.from("aad"), data });
+    const body = await hsm.encrypt(request(PLAINTEXT), PATIENT_CALLER);
+    const opens = async (): Promise<boolean> =>
+      (await codeOf(hsm.decrypt(request(body), PATIENT_CALLER))) === "done";
+    for (const loss of ["session-loss", "logout", "C_DecryptInit rv 0x101 count=3"]) {
+      fault.set(rule, loss);
+      await waitFor(opens, { what: `a decryption after ${loss}`, timeoutMs: 40_000 });
+      expect((await hsm.listKeks()).map((one) => one.keyId)).toEqual([keyId]);
+    }
+    await hsm.destroy(kek);
+  },
+);
 
 it("a KEK works on several lanes although handles are valid in one session only", async () => {
   fault = new FaultModule(softHsm);
