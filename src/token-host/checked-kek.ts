@@ -9,6 +9,7 @@ import type { KekUse } from "./kek-use.js";
 import { makeKek, type MadeKek } from "./key-maker.js";
 import type { LaneKeyring } from "./lane-keyring.js";
 import { probe } from "./probe.js";
+import { SET_ANOTHER_MECHANISM } from "./next-step.js";
 import { removeObjects } from "./remove-objects.js";
 import type { TokenSession } from "./session.js";
 
@@ -98,13 +99,14 @@ function requireMechanism(
   } catch (error) {
     refusal = error;
   }
-  const { fault, code, message } = toFault(refusal, `trying ${choice}`);
-  const text = `KEK ${keyId}, made on token "${tokenLabel}", does not perform ${choice} (${message})`;
+  const { fault, code, finding } = toFault(refusal, `trying ${choice}`);
+  const text = `KEK ${keyId}, made on token "${tokenLabel}", does not perform ${choice} (${finding})`;
   try {
     destroyKeks(session, keyring, { keyIds: [keyId] });
   } catch (error) {
     const left = `${text}; the key is still there; remove it with 'kms-pkcs11 keys destroy ${keyId}'`;
     throw new TokenFault(left, { fault, code, cause: error });
   }
-  throw new TokenFault(`${text}; the key was destroyed; set another mechanism, or auto`, { fault, code });
+  const advice = SET_ANOTHER_MECHANISM;
+  throw new TokenFault(`${text}; the key was destroyed`, { fault, code, advice });
 }

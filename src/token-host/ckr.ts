@@ -148,6 +148,8 @@ export interface TokenFaultOptions {
   /** The CK_RV, if a call returned one. */
   readonly rv?: number | undefined;
   readonly cause?: unknown;
+  /** What to do about it: the end of the message. */
+  readonly advice?: string | undefined;
 }
 
 /** A failed PKCS#11 call, or a finding of the token host, with what the plugin has to do about it. */
@@ -156,10 +158,15 @@ export class TokenFault extends Error {
   readonly code: ErrorCode;
   /** The CK_RV, if a call returned one. */
   readonly rv: number | undefined;
+  readonly advice: string | undefined;
+  /** The message without the advice, for a message that quotes it. */
+  readonly finding: string;
 
-  constructor(message: string, { fault, code, rv, cause }: TokenFaultOptions) {
-    super(message, { cause });
+  constructor(finding: string, { fault, code, rv, cause, advice }: TokenFaultOptions) {
+    super(advice === undefined ? finding : `${finding}; ${advice}`, { cause });
     this.name = "TokenFault";
+    this.finding = finding;
+    this.advice = advice;
     this.fault = fault;
     this.code = code;
     this.rv = rv;
@@ -240,7 +247,8 @@ export function toFault(error: unknown, doing: string): TokenFault {
     });
   }
   const row = rowOf(rv);
-  return new TokenFault(`${doing}: ${row.name} (${hexOf(rv)}); ${nextStep(rv, row)}`, {
+  return new TokenFault(`${doing}: ${row.name} (${hexOf(rv)})`, {
+    advice: nextStep(rv, row),
     fault: row.fault,
     code: row.code,
     rv,

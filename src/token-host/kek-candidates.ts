@@ -5,6 +5,7 @@ import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
 import type { GenerateRequest } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
+import { SET_ANOTHER_MECHANISM } from "./next-step.js";
 import { probe } from "./probe.js";
 import { removeObjects } from "./remove-objects.js";
 import { listsOaep, listsSymmetric } from "./rsa-key-maker.js";
@@ -54,7 +55,7 @@ export function candidateFor(
     }
     const refusal = refusalOf(session, candidate, trialLabel);
     if (refusal === undefined) return candidate;
-    refusals.push(`${candidate.choice}: ${refusal.message}`);
+    refusals.push(`${candidate.choice}: ${refusal.finding}`);
     faults.push(refusal);
     if (refusal.fault !== "setup") failure ??= refusal;
   }
@@ -63,8 +64,8 @@ export function candidateFor(
   const [first] = faults;
   if (first !== undefined && faults.every(({ code }) => code === "GENERATION_UNSUPPORTED")) throw first;
   const what = mechanism === "auto" ? "no mechanism of the table works" : `${mechanism} does not work`;
-  const step = mechanism === "auto" ? "" : "; set another mechanism, or auto";
-  throw new TokenFault(`${what} on token "${tokenLabel}" (${refusals.join("; ")})${step}`, {
+  throw new TokenFault(`${what} on token "${tokenLabel}" (${refusals.join("; ")})`, {
+    advice: mechanism === "auto" ? undefined : SET_ANOTHER_MECHANISM,
     fault: "setup",
     code: "MECHANISM_UNSUPPORTED",
   });

@@ -79,7 +79,7 @@ export class KekUse {
       return this.withKek(presentKeyId, decrypt);
     } catch (error) {
       if (!(error instanceof TokenFault) || !REFUSALS.has(error.code)) throw error;
-      const why = `KEK ${presentKeyId} has the same CKA_ID and does not decrypt it: ${error.message}`;
+      const why = `KEK ${presentKeyId} has the same CKA_ID and does not decrypt it: ${error.finding}`;
       throw new TokenFault(`no KEK with key_id ${keyId} is on the token; ${why}`, {
         fault: "input",
         code: "KEY_UNKNOWN",
@@ -132,7 +132,8 @@ function isMissing(error: unknown): boolean {
 /** Returns the same fault with the key_id in its message. */
 export function withKeyId(keyId: string, error: unknown): unknown {
   if (!(error instanceof TokenFault) || error.message.includes(keyId)) return error;
-  return new TokenFault(`${error.message} (key_id ${keyId})`, {
+  return new TokenFault(`${error.finding} (key_id ${keyId})`, {
+    advice: error.advice,
     fault: error.fault,
     code: error.code,
     rv: error.rv,

@@ -24,10 +24,13 @@ const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
   0x102: "the token's security officer has to set a user PIN first",
 };
 
+/** For a mechanism that was requested. */
+export const SET_ANOTHER_MECHANISM = "set another mechanism, or auto";
+
 /** Next steps for the fault class `setup`, whose error codes say more than the class. */
 const SETUP_NEXT_STEP: Partial<Record<ErrorCode, string>> = {
   PIN_REFUSED: PIN_NEXT_STEP,
-  MECHANISM_UNSUPPORTED: "the token does not perform this; set another mechanism, or auto",
+  MECHANISM_UNSUPPORTED: `the token does not perform this; ${SET_ANOTHER_MECHANISM}`,
   KEY_UNSUITABLE: "the key does not permit this; make another one with 'kms-pkcs11 keys rotate'",
 };
 const REFUSED_NEXT_STEP = "the token does not permit this; check its policy and the rights of this login";

@@ -67,7 +67,7 @@ function probeOne(session: TokenSession, kek: Kek, choice: MechanismChoice): Pro
         requireAnswer(session, kek, error);
         if (attempts < ATTEMPTS) continue;
       }
-      return { mechanism, works: false, detail: error.message };
+      return { mechanism, works: false, detail: error.finding };
     }
   }
 }

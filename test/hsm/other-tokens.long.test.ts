@@ -3,6 +3,7 @@
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
+import type { MechanismChoice } from "../../src/hsm/mechanisms.js";
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
 import { codeOf, PLAINTEXT } from "../support/faulty-token.js";
 import { FaultModule } from "../support/fault-module.js";
@@ -151,9 +152,9 @@ it("a KEK that a token cannot make: the error says what to request, or what the 
   const softHsm = createSoftHsm();
   const fault = new FaultModule(softHsm);
   const { hsm } = openToken(fault);
-  const messageFor = async (rule: string): Promise<string> => {
+  const messageFor = async (rule: string, mechanism: MechanismChoice | "auto" = "auto"): Promise<string> => {
     fault.set(rule);
-    const made = hsm.generate({ label: LABEL, ckaId: "0d".repeat(16), kind: "auto" });
+    const made = hsm.generate({ label: LABEL, ckaId: "0d".repeat(16), kind: "auto", mechanism });
     return made.then(
       () => "",
       (error: unknown) => String(error),
@@ -163,7 +164,12 @@ it("a KEK that a token cannot make: the error says what to request, or what the 
   expect(await messageFor("only-mechanisms 0x0,0x9,0x43,0x1080,0x1082")).toContain("--mechanism rsa-oaep");
   const nothing = await messageFor("only-mechanisms 0x1,0x1080");
   expect(nothing).toContain("rsa-oaep: the token does not list CKM_RSA_PKCS_OAEP");
-  expect(nothing).not.toContain("set another mechanism");
+  const advice = "set another mechanism, or auto";
+  expect(nothing).not.toContain(advice);
+  for (const mechanism of ["aes-gcm", "aes-kwp", "hmac-kdf"] as const) {
+    const refused = await messageFor("refuse-mechanism 0x1087,0x210a,0x210b,0x251", mechanism);
+    expect(refused.split(advice), refused).toHaveLength(2);
+  }
   await hsm.stop(200);
   fault.remove();
   softHsm.remove();

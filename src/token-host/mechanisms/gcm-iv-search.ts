@@ -107,7 +107,7 @@ function encryptKnown(search: ModeSearch, ckm: number, sent: IvSent): KnownOutpu
   if (out.ok) return { ivBefore, ivAfter: iv, raw: out.value };
   if (!mayBeRefusal(out.fault)) throw out.fault;
   noteUnclear(search, out.fault);
-  return { refusal: out.fault.message };
+  return { refusal: out.fault.finding };
 }
 
 function noteUnclear(search: ModeSearch, fault: TokenFault): void {

@@ -50,7 +50,7 @@ export function findKwpVariant(session: TokenSession, key: Handle): KwpVariant {
     const outcome = tryVariant(session, key, variant);
     if (outcome === true) return variant;
     if (outcome === false) continue;
-    refusal = outcome.rv === undefined ? outcome.message : rowOf(outcome.rv).name;
+    refusal = outcome.rv === undefined ? outcome.finding : rowOf(outcome.rv).name;
     if (!isRefusal(outcome)) broken ??= outcome;
   }
   if (broken !== undefined) throw broken;
