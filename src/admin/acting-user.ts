@@ -10,6 +10,7 @@ import { KmsError } from "../errors.js";
 import { folderClosedTo } from "../files/closed-folder.js";
 import type { HostUser } from "../hsm/wire-user.js";
 import type { Operator } from "./operator.js";
+import { pluginPod } from "./plugin-pod.js";
 import { pluginUnit, type PluginUnit } from "./plugin-unit.js";
 import { runningProcesses } from "./running-processes.js";
 
@@ -17,7 +18,7 @@ export interface ActingUser extends HostUser {
   /** Absent if the system has no entry for the user. */
   readonly name?: string;
   readonly home: string;
-  /** Variables of the plugin's unit, for those that the caller does not set. */
+  /** Variables of the plugin's unit or pod, for those that the caller does not set. */
   readonly environment?: PluginUnit["environment"];
 }
 
@@ -118,18 +119,25 @@ function checked(
 function asPluginRuns(user: ActingUser, settings: Settings): ActingUser {
   const { actAsGroups = [] } = settings;
   const stateDir = loginDirectory(settings);
-  const unit = pluginUnit();
-  const isUnits = unit !== undefined && [user.name, String(user.uid)].includes(unit.user);
+  const plugin = [pluginUnit(), pluginPod()].find(
+    (found) => found !== undefined && [user.name, String(user.uid)].includes(found.user),
+  );
   const groups = [
     ...user.groups,
     ...actAsGroups,
-    ...(isUnits ? unit.groups.flatMap(groupId) : []),
+    ...(plugin?.groups.flatMap(groupId) ?? []),
     ...(stateDir === undefined ? [] : groupsOfPlugin(user.uid, stateDir)),
   ];
-  return { ...user, groups: [...new Set(groups)], ...(isUnits && { environment: unit.environment }) };
+  return {
+    ...user,
+    groups: [...new Set(groups)],
+    ...(plugin !== undefined && { environment: plugin.environment }),
+  };
 }
 
+/** Returns the number of a group; a number need not be in the system's list. */
 function groupId(nameOrGid: string): number[] {
+  if (/^\d+$/.test(nameOrGid)) return [Number(nameOrGid)];
   try {
     return [Number(outputOf("getent", ["group", nameOrGid]).split(":")[2])];
   } catch {
