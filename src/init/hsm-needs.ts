@@ -26,6 +26,8 @@ export interface HsmNeeds {
   readonly environment: Readonly<Record<string, string>>;
   /** Variables that differ in a pod, which cannot open devices. */
   readonly podEnvironment?: Readonly<Record<string, string>>;
+  /** The library speaks D-Bus, whose daemon closes the connections of users that the node does not know. */
+  readonly needsKnownUser?: true;
   readonly devices: readonly string[];
   /** The vendor's units that the plugin's unit starts after. */
   readonly after: readonly string[];
@@ -112,6 +114,7 @@ export const HSM_NEEDS: Readonly<Record<Hsm, HsmNeeds>> = {
     writes: ["/etc/tpm2_pkcs11"],
     environment: { TPM2_PKCS11_STORE: "/etc/tpm2_pkcs11", TPM2_PKCS11_TCTI: "device:/dev/tpmrm0" },
     podEnvironment: { TPM2_PKCS11_TCTI: "tabrmd:" },
+    needsKnownUser: true,
     devices: ["/dev/tpmrm0"],
     after: [],
     files: [],

@@ -5,7 +5,15 @@ import { apiServerSettings, encryptionText } from "./api-server.js";
 import { kekUri, libraryPath } from "./configuration.js";
 import { HSM_NEEDS } from "./hsm-needs.js";
 import type { NodeFacts } from "./node-facts.js";
-import { apiServerFile, ENCRYPTION_IN_USE, ENCRYPTION_WRITE, hasPackagedUnit, PIN_FILE } from "./plan.js";
+import {
+  apiServerFile,
+  ENCRYPTION_IN_USE,
+  ENCRYPTION_WRITE,
+  hasPackagedUnit,
+  needsNodeUser,
+  PIN_FILE,
+  PLUGIN_ID,
+} from "./plan.js";
 import { podEnvironment } from "./pod.js";
 import { ENCRYPTED_PIN } from "./unit.js";
 import { VERSION } from "../version.js";
@@ -19,6 +27,7 @@ export interface NextStep {
 
 const SOCKET = "/run/kms-pkcs11/kms.sock";
 const DIGEST_CHARACTERS = 12;
+const MAKE_USER = "systemd-sysusers kms-pkcs11.conf";
 const KUBERNETES_FOLDER = "/etc/kubernetes";
 const USAGE_STEP: NextStep = {
   command: `kms-pkcs11 etcd usage --encryption-config ${ENCRYPTION_IN_USE}`,
@@ -137,14 +146,19 @@ function prepareHsm(answers: Answers, facts: NodeFacts): NextStep[] {
 }
 
 function startPlugin(answers: Answers, facts: NodeFacts): NextStep[] {
-  if (answers.runtime === "static-pod") return importImage(answers);
-  const user = hasPackagedUnit(facts) ? [] : ["systemd-sysusers kms-pkcs11.conf"];
+  if (answers.runtime === "static-pod") return [...makeUser(answers, facts), ...importImage(answers)];
+  const user = hasPackagedUnit(facts) ? [] : [MAKE_USER];
   return [
     {
       command: [...user, "systemctl daemon-reload", "systemctl enable --now kms-pkcs11"].join(" && "),
       why: "start the plugin",
     },
   ];
+}
+
+function makeUser(answers: Answers, facts: NodeFacts): NextStep[] {
+  if (!needsNodeUser(answers) || facts.userName(PLUGIN_ID) !== undefined) return [];
+  return [{ command: MAKE_USER, why: "make the plugin's user, since D-Bus admits only users of the node" }];
 }
 
 function importImage({ distribution, image = "the image" }: Answers): NextStep[] {

@@ -22,7 +22,7 @@ export const ENCRYPTION_READ = `${ENCRYPTION_FOLDER}/encryption-configuration-re
 export const ENCRYPTION_WRITE = `${ENCRYPTION_FOLDER}/encryption-configuration-write.yaml`;
 const UNIT = "kms-pkcs11.service";
 /** The user of the image, and of the unit unless the node has given it another number. */
-const PLUGIN_ID = 10001;
+export const PLUGIN_ID = 10001;
 const PLUGIN_USER = "kms-pkcs11";
 const CREDENTIALS = "/etc/kms-pkcs11/credentials";
 
@@ -143,9 +143,19 @@ function manifestPath({ distribution }: Answers): string {
 
 function podFiles(answers: Answers, facts: NodeFacts): Planned[] {
   return [
+    ...(needsNodeUser(answers) ? [userFile()] : []),
     file("/etc/tmpfiles.d/kms-pkcs11.conf", readTemplate("static-pod/tmpfiles.conf")),
     file(manifestPath(answers), podText(answers, hsmGroupId(answers, facts)), 0o600),
   ];
+}
+
+/** Returns whether the node has to know the user of a pod. Units always have a user that it knows. */
+export function needsNodeUser({ hsm, distribution, runtime }: Answers): boolean {
+  return runtime === "static-pod" && distribution !== "talos" && HSM_NEEDS[hsm].needsKnownUser === true;
+}
+
+function userFile(): PlannedFile {
+  return file("/etc/sysusers.d/kms-pkcs11.conf", readTemplate("systemd/sysusers.conf"));
 }
 
 function hsmGroupId({ hsm, groupId, distribution }: Answers, facts: NodeFacts): number | undefined {
@@ -170,15 +180,13 @@ export function hasPackagedUnit(facts: NodeFacts): boolean {
 function unitFiles(answers: Answers, facts: NodeFacts): Planned[] {
   const own = hasPackagedUnit(facts)
     ? []
-    : [
-        file("/etc/sysusers.d/kms-pkcs11.conf", readTemplate("systemd/sysusers.conf")),
-        file(`/etc/systemd/system/${UNIT}`, readTemplate(`systemd/${UNIT}`)),
-      ];
+    : [userFile(), file(`/etc/systemd/system/${UNIT}`, readTemplate(`systemd/${UNIT}`))];
   const dropIn = dropInText(answers);
   return [...own, ...(dropIn === undefined ? [] : [file(`/etc/systemd/system/${UNIT}.d/hsm.conf`, dropIn)])];
 }
 
-function warningsOf({ hsm, runtime }: Answers, facts: NodeFacts): string[] {
+function warningsOf(answers: Answers, facts: NodeFacts): string[] {
+  const { hsm, runtime } = answers;
   const found: string[] = [];
   const { group, installs } = HSM_NEEDS[hsm];
   const name = facts.userName(PLUGIN_ID);
@@ -190,6 +198,11 @@ function warningsOf({ hsm, runtime }: Answers, facts: NodeFacts): string[] {
   if (runtime === "systemd" && group !== undefined && facts.groupId(group) === undefined) {
     found.push(
       `the group ${group} does not exist yet, and the unit does not start without it; install ${installs}`,
+    );
+  }
+  if (needsNodeUser(answers) && name === undefined) {
+    found.push(
+      `this node does not know user id ${PLUGIN_ID} yet, whose connections D-Bus therefore closes; run 'systemd-sysusers kms-pkcs11.conf' when init has written that file, then init again`,
     );
   }
   return found;

@@ -5,6 +5,7 @@ import type { Settings } from "../../config/settings.js";
 import { HSM_NEEDS } from "../../init/hsm-needs.js";
 import { readNodeFacts } from "../../init/node-facts.js";
 import { CONFIGURATION, PIN_FILE } from "../../init/plan.js";
+import { podEnvironment } from "../../init/pod.js";
 import type { Answers } from "../../init/values.js";
 import { check } from "../check/command.js";
 import { Report, type Finding } from "../check/findings.js";
@@ -21,7 +22,9 @@ export interface NodeFindings {
 /** Returns what `check` finds; undefined if the PIN is encrypted, which only the running unit can read. */
 export async function checkNode(answers: Answers, terminal: Terminal): Promise<NodeFindings | undefined> {
   if (answers.pin === "encrypted-credential") return undefined;
-  for (const [name, value] of Object.entries(HSM_NEEDS[answers.hsm].environment)) process.env[name] ??= value;
+  const variables =
+    answers.runtime === "static-pod" ? podEnvironment(answers) : HSM_NEEDS[answers.hsm].environment;
+  for (const [name, value] of Object.entries(variables)) process.env[name] ??= value;
   const report = new Report();
   const plugin = {
     settings: settingsOf(answers),
