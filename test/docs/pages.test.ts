@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import { expect, it } from "vitest";
 
+import { MECHANISM_CHOICES } from "../../src/hsm/mechanisms.js";
 import { commandLine } from "./command-line.js";
 import { metricReference } from "./metric-reference.js";
 
@@ -88,6 +89,11 @@ it("the page about monitoring names every metric, and no page names another", as
   const ours = there.filter((name) => !/^kms_pkcs11_(process|nodejs)_/.test(name));
   const explained = namedOn("deploy/monitoring.md");
   expect(ours.filter((name) => !explained.includes(name))).toEqual([]);
+});
+
+it.each(MECHANISM_CHOICES)("the page about keys and SECURITY.md say what authenticates %s", (choice) => {
+  expect(read("deploy/keys.md")).toContain(`\n| \`${choice}\``);
+  expect(read("SECURITY.md")).toContain(`\`${choice}\``);
 });
 
 /** Returns the anchors of a page's headings, as the forge makes them. */

@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 
 import type { KekKind, MechanismName } from "../../src/hsm/mechanisms.js";
-import { mechanismByName } from "../../src/hsm/mechanisms.js";
+import { mechanismByName, MECHANISMS } from "../../src/hsm/mechanisms.js";
 import { PATIENT_CALLER, type CryptRequest, type KekRecord } from "../../src/hsm/port.js";
 import { KekCalls } from "../../src/provider/kek-calls.js";
 import { LOCAL_KEK_BYTES } from "../../src/provider/local-kek.js";
@@ -164,6 +164,11 @@ describe.each(CASES)("$name", (its) => {
       expect(one.ended).toEqual([]);
     },
   );
+});
+
+it("altered results are tested under every symmetric mechanism", () => {
+  const symmetric = MECHANISMS.filter(({ kinds }) => !kinds.includes("rsa")).map(({ name }) => name);
+  expect([...new Set(CASES.map(({ mechanism }) => mechanism))]).toEqual(symmetric);
 });
 
 it.each([0, 6, 7])(

@@ -5,7 +5,12 @@ import { randomBytes, randomUUID } from "node:crypto";
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
-import { mechanismByName, type KekKind, type MechanismName } from "../../src/hsm/mechanisms.js";
+import {
+  MECHANISM_CHOICES,
+  mechanismByName,
+  type KekKind,
+  type MechanismName,
+} from "../../src/hsm/mechanisms.js";
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
 import { FaultModule } from "../support/fault-module.js";
 import { createNss, type Nss } from "../support/nss.js";
@@ -170,6 +175,11 @@ describe.each(CASES)("$name", ({ name, token, lines, mechanism, kind, longest = 
     expect((await again.listKeks()).map(({ keyId }) => keyId)).toEqual([made.keyId]);
     expect(await again.decrypt(call(body), PATIENT_CALLER)).toHaveLength(32);
   });
+});
+
+it("the contract is tested under every mechanism that an operator can choose", () => {
+  const tested = new Set(CASES.map(({ mechanism }) => mechanismByName(mechanism).choice));
+  expect(MECHANISM_CHOICES.filter((choice) => !tested.has(choice))).toEqual([]);
 });
 
 it("a token that cannot store both keys of a pair stores neither", async () => {
