@@ -4,6 +4,7 @@ import type { Settings } from "../config/settings.js";
 import type { ApprovalCheck } from "./approval-check.js";
 import type { Token } from "./command-tokens.js";
 import { destroyOn } from "./destroy-on-tokens.js";
+import { copiesOf, type CopyOnToken } from "./kek-copies.js";
 import { parseKeyReference, type KeyReference } from "./key-reference.js";
 import { findNamedKey, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import { audited, type Begin } from "./operator-audit.js";
@@ -30,12 +31,15 @@ export interface DestroyOrder {
   /** Digests of the usage reports in `proof`. */
   readonly reports?: readonly string[];
   readonly begin: Begin;
+  readonly operator: Pick<Operator, "notify">;
 }
 
 export interface Destroyed {
   readonly key: ViewedKey;
   /** What showed that the KEK is not needed. */
   readonly proof: string;
+  /** Other keys that can decrypt what is under it. */
+  readonly copies: readonly CopyOnToken[];
   readonly changes: Changes;
 }
 
@@ -45,12 +49,14 @@ export interface Destroyed {
  * @throws KmsError before any change, when the KEK may not be destroyed
  */
 export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
-  const { settings, tokens, reference, nodes, confirm, begin } = order;
+  const { settings, tokens, reference, nodes, confirm, begin, operator } = order;
   const { key: named, view } = requireDestroyable(settings, tokens, reference, Date.now());
   // From here on use the key_id: "@retired" may come to name a different KEK.
   const { keyId } = named.record;
   const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
   const question = { settings, tokens, keyId, nodes, proof, reloaded: false };
+  // Nothing is under a standby KEK, and its instant may be near.
+  const copies = named.state === "standby" ? [] : await copiesOf(named.record, tokens, operator);
   if (confirm !== undefined) {
     // Nobody should have to type a key_id for a KEK that is refused anyway.
     const { key, shown } = await requireUnneeded(question);
@@ -66,8 +72,14 @@ export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
     reports: order.reports ?? [],
   } as const;
   const approved = await order.approve?.(target);
-  await begin({ keyId, details: { label, proof: shown, ...approved } });
-  return { key, proof: shown, changes: await destroyOn(tokens, key.record, window) };
+  await begin({ keyId, details: { label, proof: shown, ...copiesIn(copies), ...approved } });
+  return { key, proof: shown, copies, changes: await destroyOn(tokens, key.record, window) };
+}
+
+/** Returns what the audit log records about copies. */
+function copiesIn(copies: readonly CopyOnToken[]): { readonly copies?: string } {
+  if (copies.length === 0) return {};
+  return { copies: copies.map(({ token, label }) => `"${label}" on ${token}`).join(", ") };
 }
 
 /**
@@ -86,9 +98,13 @@ export function recordDestruction(
     operator,
     { operation: "keys destroy", keyId },
     destroy,
-    ({ key: { record }, proof, changes }) => {
+    ({ key: { record }, proof, copies, changes }) => {
       const { outcome, details } = changeEvent(changes);
-      return { keyId: record.keyId, outcome, details: { label: record.label, proof, ...details } };
+      return {
+        keyId: record.keyId,
+        outcome,
+        details: { label: record.label, proof, ...copiesIn(copies), ...details },
+      };
     },
   );
 }

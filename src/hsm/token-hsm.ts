@@ -20,7 +20,7 @@ import type {
   TokenDescription,
 } from "./port.js";
 import type { HostProcessOptions } from "./hosts/spawn-host.js";
-import { Op, type DestroyRequest, type KekNames } from "./wire-calls.js";
+import { Op, type DestroyRequest, type KekCopy, type KekNames } from "./wire-calls.js";
 import { deadlineAt } from "./wire-deadline.js";
 
 /** The token hosts of one token and the limits of its requests. */
@@ -190,6 +190,12 @@ export class TokenHsm implements Hsm, TokenAdministration {
       return Math.max(LEAST_DESTROY_MS, Math.min(DESTROY_TIMEOUT_FACTOR * this.#requestTimeoutMs, untilEnd));
     };
     return (await this.#hosts.control(Op.destroy, request, limitMs)).objects;
+  }
+
+  /** Returns other keys on the token, under any label, that have or seem to have the value with these key_ids. */
+  findCopies(keyIds: readonly string[]): Promise<readonly KekCopy[]> {
+    const limitMs = DESTROY_TIMEOUT_FACTOR * this.#requestTimeoutMs;
+    return this.#hosts.control(Op.findCopies, { keyIds }, () => limitMs);
   }
 
   relabel(keyId: string, label: string): Promise<KekRecord> {

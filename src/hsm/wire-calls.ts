@@ -34,6 +34,7 @@ export const Op = {
   end: 15,
   setKeks: 16,
   chooseKek: 17,
+  findCopies: 18,
 } as const;
 /** The number of an operation. */
 export type Op = (typeof Op)[keyof typeof Op];
@@ -59,6 +60,8 @@ export interface ControlCalls {
   [Op.chooseKek]: { request: GenerateRequest; reply: KekChoice };
   [Op.generate]: { request: GenerateRequest; reply: KekRecord };
   [Op.destroy]: { request: DestroyRequest; reply: DestroyReply };
+  /** Searches the whole token for other keys with the value of a KEK. */
+  [Op.findCopies]: { request: FindCopiesRequest; reply: readonly KekCopy[] };
   [Op.relabel]: { request: RelabelRequest; reply: KekRecord };
   /** One trial of a token report; wire-trials.ts gives the type of its reply. */
   [Op.trial]: { request: TrialRequest; reply: unknown };
@@ -162,6 +165,23 @@ export interface DestroyRequest {
 export interface DestroyReply {
   /** Number of destroyed objects. */
   readonly objects: number;
+}
+
+/** The KEK of which copies are searched. */
+export interface FindCopiesRequest {
+  /** The key_id and its aliases. */
+  readonly keyIds: readonly string[];
+}
+
+/** What shows that another key has the value of a KEK. A check value has three bytes, which are shared by chance now and then. */
+export const COPY_SIGNS = ["fingerprint", "check value", "modulus"] as const;
+
+/** Another key that has, or seems to have, the value of a KEK. */
+export interface KekCopy {
+  readonly label: string;
+  /** In hex; empty if it has none. */
+  readonly ckaId: string;
+  readonly sign: (typeof COPY_SIGNS)[number];
 }
 
 /** The KEK to relabel and its new CKA_LABEL. */

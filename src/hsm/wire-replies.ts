@@ -5,7 +5,7 @@ import { ERROR_CODES, KmsError } from "../errors.js";
 import { FAULT_CLASSES, PIN_VERDICTS } from "./fault.js";
 import { KEK_KINDS, MECHANISM_CHOICES, MECHANISMS } from "./mechanisms.js";
 import { decodeJsonBody } from "./wire.js";
-import { Op, type ControlOp, type ControlReply, type WireFailure } from "./wire-calls.js";
+import { COPY_SIGNS, Op, type ControlOp, type ControlReply, type WireFailure } from "./wire-calls.js";
 
 const text = z.string();
 const count = z.int().nonnegative();
@@ -78,6 +78,7 @@ const REPLIES: { readonly [O in ControlOp]: z.ZodType<ControlReply<O>> } = {
   [Op.chooseKek]: z.object({ kind: z.enum(KEK_KINDS), mechanism: z.enum(MECHANISM_CHOICES) }),
   [Op.generate]: record,
   [Op.destroy]: z.object({ objects: count }),
+  [Op.findCopies]: z.array(z.object({ label: text, ckaId: text, sign: z.enum(COPY_SIGNS) })),
   [Op.relabel]: record,
   // checkTrialReply checks it.
   [Op.trial]: z.unknown(),

@@ -13,6 +13,8 @@ import type {
 import type {
   DestroyReply,
   DestroyRequest,
+  FindCopiesRequest,
+  KekCopy,
   OpenRequest,
   ProbeRequest,
   RelabelRequest,
@@ -24,6 +26,7 @@ import type { TrialName, TrialRequest, Trials } from "../hsm/wire-trials.js";
 import { CheckedCrypt } from "./checked-crypt.js";
 import { makeCheckedKek } from "./checked-kek.js";
 import { TokenFault } from "./ckr.js";
+import { findCopies } from "./copy-search.js";
 import { destroyKeks } from "./destroyer.js";
 import type { Kek } from "./kek.js";
 import { KekUse, withKeyId } from "./kek-use.js";
@@ -167,6 +170,11 @@ export class LaneToken {
   /** Destroys every object of a KEK that a new reading finds; finding none is not an error. */
   destroy(request: DestroyRequest): DestroyReply {
     return { objects: destroyKeks(this.#session, this.#keyring, request) };
+  }
+
+  /** Finds other keys with the value of a KEK. */
+  findCopies(request: FindCopiesRequest): readonly KekCopy[] {
+    return findCopies(this.#session, this.#keyring, request);
   }
 
   /** Changes a KEK's label, or completes a change that was interrupted. */

@@ -93,6 +93,7 @@ const CONTROL: ControlHandlers = {
   [Op.chooseKek]: (request) => token().chooseKek(request),
   [Op.generate]: (request) => token().generate(request),
   [Op.destroy]: (request) => token().destroy(request),
+  [Op.findCopies]: (request) => token().findCopies(request),
   [Op.relabel]: (request) => token().relabel(request),
   [Op.trial]: (request) => token().trial(request),
   [Op.close]: close,

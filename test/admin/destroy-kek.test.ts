@@ -13,6 +13,7 @@ import type { UsageReport } from "../../src/etcd/usage-report.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
 import type { KekRecord } from "../../src/hsm/port.js";
 import { labelOf } from "../../src/provider/kek-label.js";
+import { silentOperator } from "../support/operator.js";
 import { kekRecord } from "../support/kek-record.js";
 
 const NOW = Date.UTC(2026, 10, 21, 12);
@@ -47,6 +48,7 @@ function token(held: () => KekRecord[] = () => records): Token {
   const hsm = {
     listKeks: list,
     listKeksReloaded: list,
+    findCopies: () => Promise.resolve([]),
     destroy: ({ keyId }: KekRecord, until: DestroyWindow | undefined) => {
       steps.push("destroy");
       window = until;
@@ -120,6 +122,7 @@ async function destroy(
       return Promise.resolve();
     },
     begin: () => Promise.resolve(void steps.push("record")),
+    operator: silentOperator(),
     ...changes,
   };
   return destroyKek(order).then(

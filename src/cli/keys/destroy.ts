@@ -49,6 +49,9 @@ Clusters that share a token may all have objects under the KEK. Give a --usage-r
 --cluster-id, and all their nodes with --nodes. The command refuses if a named cluster has no report. If another
 configuration selects the same KEK for a cluster with another name, give its nodes as http://10.0.0.7:8090/?cluster=NAME.
 
+Another key on a token may hold a copy of a retired KEK, under any label and CKA_ID. Before it asks, the command warns of each
+key with the same fingerprint, CKA_CHECK_VALUE or modulus. It does not destroy them: use the vendor's tool.
+
 A reloaded library confirms that the KEK is gone. Exit code 1 or 3 with "is not known" means that you have to check a token
 again with 'keys list'. Afterwards the nodes are asked again for up to 10 s; a node that still lists the KEK is a warning.
 With audit.required, the command changes nothing that it cannot record first.
@@ -87,7 +90,7 @@ async function destroy(keyId: string, options: DestroyOptions, terminal: Termina
   const confirm = confirmation();
   const destroyed = await recordDestruction(settings, operator, keyId, (begin) =>
     withTokens(settings, operator, (tokens) =>
-      destroyKek({ settings, tokens, reference, nodes, proof, confirm, approve, reports, begin }),
+      destroyKek({ settings, tokens, reference, nodes, proof, confirm, approve, reports, begin, operator }),
     ),
   );
   const { record } = destroyed.key;
@@ -103,7 +106,7 @@ async function destroy(keyId: string, options: DestroyOptions, terminal: Termina
 }
 
 function report(
-  { key, proof, changes }: Destroyed,
+  { key, proof, copies, changes }: Destroyed,
   nodes: readonly NodeAfterDestroy[],
   { output }: DestroyOptions,
   terminal: Terminal,
@@ -114,10 +117,11 @@ function report(
   const rows = tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
   const isShown = tokens.length > 1 || failure === undefined;
   const result = {
-    json: { destroyed: { keyId, label, state: key.state, proof }, tokens, nodes } satisfies Omit<
-      KeysDestroyOutput,
-      "next"
-    >,
+    json: {
+      destroyed: { keyId, label, state: key.state, proof, copies: [...copies] },
+      tokens,
+      nodes,
+    } satisfies Omit<KeysDestroyOutput, "next">,
     text: isShown ? `${did} "${label}" (key_id ${keyId})${rows}` : "",
     change: failure === undefined ? ({ did: "destroy", state: key.state } as const) : undefined,
   };

@@ -1,6 +1,7 @@
 // The output of `keys`: KEK records, tokens, nodes and what was changed on them.
 import { z } from "zod";
 import { KEK_KINDS } from "../../hsm/mechanisms.js";
+import { COPY_SIGNS } from "../../hsm/wire-calls.js";
 import { instant, next, type Printed } from "./printed.js";
 
 const kekKind = z.enum(KEK_KINDS).describe("the key objects that make up the KEK");
@@ -139,6 +140,20 @@ export const keysDestroyOutput = z.object({
     label: z.string(),
     state: z.enum(["standby", "active", "retired", "refused"]).describe("before it was destroyed"),
     proof: z.string().describe("why nothing needs it any more"),
+    copies: z
+      .array(
+        z.object({
+          token: z.string(),
+          label: z.string(),
+          ckaId: z.string().describe("in hex; empty if it has none"),
+          sign: z
+            .enum(COPY_SIGNS)
+            .describe(
+              "what it shares with the KEK; a check value has three bytes and may be shared by chance",
+            ),
+        }),
+      )
+      .describe("other keys on the tokens that have, or seem to have, its value; they were not destroyed"),
   }),
   tokens: tokenChanges,
   nodes: z
