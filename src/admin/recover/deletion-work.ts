@@ -1,5 +1,6 @@
 // Deletes the chosen objects, and checks each of them once more immediately before. Writes to the audit log the intent before
 // each deletion and, afterwards, the outcome that etcd shows.
+import { hostname } from "node:os";
 import { KmsError } from "../../errors.js";
 import { askApi, deleteUnreadable } from "../../etcd/unsafe-delete.js";
 import type { ApprovalDetails } from "../approval-check.js";
@@ -56,7 +57,7 @@ export class Work {
       this.#begun === undefined
         ? ""
         : `; it is not known whether ${this.#begun} was deleted, the audit log has its beginning`;
-    return `${deletedOf(this.results, all)}${unknown}; run the command again: it names what this run has deleted, and continues`;
+    return `${deletedOf(this.results, all)}${unknown}; run the command again on ${hostname()}: it names what this run has deleted, and continues`;
   }
 
   async #handle({ finding, path, collection }: Addressed): Promise<Outcome> {
@@ -122,7 +123,7 @@ export class Work {
 
 /** Adds to the error what the run had done by then, and how to continue. */
 function endedEarly(error: KmsError, results: readonly DeletionResult[], all: number): KmsError {
-  const next = "repeat the command to continue with the rest";
+  const next = `repeat the command on ${hostname()}, whose audit log names what was deleted, to continue with the rest`;
   return new KmsError(error.code, `${error.message}; ${deletedOf(results, all)}; ${next}`, error);
 }
 

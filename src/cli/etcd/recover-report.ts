@@ -1,4 +1,5 @@
 // What `etcd recover` prints for people.
+import { hostname } from "node:os";
 import type { Deletion } from "../../admin/recover/deletion.js";
 import type { Finding, Found } from "../../admin/recover/find-unreadable.js";
 import { oneLine } from "../../untrusted-text.js";
@@ -48,9 +49,12 @@ function reasonsOf(findings: readonly Finding[]): string[] {
   return [...counts].map(([line, count]) => `${count} ${line}`);
 }
 
-/** Returns the outcome for each object, the backup, and whether the resources can be listed. */
-export function describeDeletion(found: Found, deletion: Deletion): string {
-  const { backup, results, lists } = deletion;
+/**
+ * Returns the outcome for each object, the backup, where the run is recorded, and whether the resources can be listed.
+ * @param auditFile undefined if there is no audit log
+ */
+export function describeDeletion(found: Found, deletion: Deletion, auditFile: string | undefined): string {
+  const { run, backup, results, lists } = deletion;
   if (found.unreadable === 0 && results.length === 0) return describeFound(found);
   const rows = results.slice(0, MAX_ROWS).map(({ key, outcome, reason }) => [key, outcome, reason ?? ""]);
   const left = leftAfter(found, deletion);
@@ -60,6 +64,9 @@ export function describeDeletion(found: Found, deletion: Deletion): string {
     ...(backup === null
       ? []
       : [`backup ${oneLine(backup.file)}, written at ${backup.writtenAt}, sha256:${backup.sha256}`]),
+    ...(run === null || auditFile === undefined
+      ? []
+      : [`recorded as run ${run} in ${oneLine(auditFile)} on ${hostname()}`]),
     ...lists.map(({ resource, error }) =>
       error === null ? `LIST of ${resource} works` : `LIST of ${resource} fails: ${oneLine(error)}`,
     ),

@@ -1,5 +1,6 @@
 // `kms-pkcs11 etcd recover`: lists the objects that no key can decrypt, one by one and with the cause; with --delete, has
 // kube-apiserver delete them.
+import { hostname } from "node:os";
 import type { Command } from "commander";
 import { approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
@@ -42,8 +43,10 @@ The kubeconfig's user needs the verbs get, list, delete and unsafe-delete-ignore
 deletion, the object is read and decrypted again, and kube-apiserver has to say that it cannot read it either. Afterwards
 every resource must be listed within 60 s.
 
-After an interruption, run the command again on the same node. It reports as "gone" what the earlier run deleted: objects in the
-list of --only or, without it, objects that the audit log names in lines not older than --max-backup-age. A run is interrupted
+After an interruption, run the command again on the same machine. It reports as "gone" what the earlier run deleted: objects in the
+list of --only or, without it, objects that the audit log names in lines not older than --max-backup-age. The log is a file of
+each machine: without --only, a run on another one deletes the rest, but cannot name what the interrupted run deleted. The
+output says in which file on which machine a run is recorded. A run is interrupted
 if it was killed, ended with an error, or left a resource that cannot be listed.
 
 If the approval policy has a threshold for recover, --only names the list that was approved.
@@ -135,10 +138,10 @@ async function removeFrom(
     const deletion = await deleteFound(found, { store, prefix, tokens, seeds, settings, operator }, order);
     return { found, deletion };
   }).catch(nothingDeleted);
-  const json = { ...jsonOf(found, etcd.source, prefix), deletion: deletionJson(deletion) };
+  const json = { ...jsonOf(found, etcd.source, prefix), deletion: deletionJson(deletion, settings) };
   const left = leftAfter(found, deletion);
   const change = { did: left === 0 ? "recover" : "recover a part" } as const;
-  const shown = { json, text: describeDeletion(found, deletion), change };
+  const shown = { json, text: describeDeletion(found, deletion, settings.audit?.file), change };
   printResult(deletion.failure === undefined ? shown : { ...shown, change: undefined }, output, terminal);
   await recordRunEnd(deletion, left, { settings, operator });
   if (deletion.failure !== undefined) throw deletion.failure;
@@ -160,6 +163,10 @@ function jsonOf(
   return { listedAt: new Date().toISOString(), source, prefix: normalPrefix(prefix), ...found };
 }
 
-function deletionJson({ run, backup, results, lists }: Deletion): EtcdRecoverOutput["deletion"] {
-  return { run, backup, results, lists };
+function deletionJson(
+  { run, backup, results, lists }: Deletion,
+  { audit }: Settings,
+): EtcdRecoverOutput["deletion"] {
+  const recorded = run === null || audit === undefined ? null : { host: hostname(), file: audit.file };
+  return { run, audit: recorded, backup, results, lists };
 }

@@ -25,6 +25,10 @@ const deletion = z.object({
     .describe(
       "names this run in the audit log, as details.run of every line of it; null if there was nothing to delete and nothing that an interrupted run had deleted",
     ),
+  audit: z
+    .object({ host: z.string(), file: z.string() })
+    .nullable()
+    .describe("the machine and the audit log that records this run; null if run is null"),
   backup: z
     .object({ file: z.string(), sha256: z.string(), writtenAt: instant, revision: z.int() })
     .nullable()

@@ -2,6 +2,7 @@
 // while a resource is not listed yet. The exit code is 130, and the message says what was deleted.
 
 import { readFileSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import type { Asked } from "../../etcd/stand-in-api.js";
@@ -63,8 +64,12 @@ it("Ctrl-C during a deletion finishes it, and says how many objects were deleted
   );
   const { code, stdout } = await session.ended;
   expect([code, stdout]).toEqual([130, expect.stringContaining("interrupt again to exit now")]);
-  expect(stdout).toContain("interrupted; deleted before that: 1 of 2 objects; repeat the command");
+  expect(stdout).toContain("interrupted; deleted before that: 1 of 2 objects");
   expect(stdout).toMatch(new RegExp(`${bad("a-moved")} +deleted`));
+  // An operator who continues on another machine would miss this record.
+  const [run] = stage.runs().ids;
+  expect(stdout).toContain(`recorded as run ${String(run)} in ${stage.auditFile} on ${hostname()}`);
+  expect(stdout).toContain(`repeat the command on ${hostname()}, whose audit log names what was deleted`);
   expect(stage.api.deletions).toEqual([bad("a-moved")]);
   expect(stage.runs().ends).toEqual([expect.objectContaining({ outcome: "CANCELLED" })]);
 });

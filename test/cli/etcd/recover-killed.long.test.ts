@@ -3,6 +3,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { EtcdRecoverOutput } from "../../../src/cli/output-schema/etcd-recover.js";
@@ -73,6 +74,7 @@ it.each(KILLS)("a deletion killed at $what deletes the rest when run again", asy
   const expected = NAMES.map((name) => [name, left.includes(name) ? "deleted" : "gone"]);
   expect(outcomesIn(stdout)).toEqual(Object.fromEntries(expected));
   const { deletion: made } = JSON.parse(stdout) as EtcdRecoverOutput;
+  expect(made?.audit).toEqual({ host: hostname(), file: stage.auditFile });
   expect(made?.lists).toEqual([{ resource: "secrets", error: null }]);
   expect(await stage.revisions()).toEqual(readable);
   expect(stage.api.deletions.slice(begun)).toEqual(left.map(bad));
