@@ -37,6 +37,8 @@ export class TrialHost {
   readonly #options: TrialHostOptions;
   #description: TokenDescription | undefined;
 
+  #isLoggedIn = false;
+
   /** Starts the process. */
   constructor(options: TrialHostOptions) {
     this.#options = options;
@@ -66,13 +68,22 @@ export class TrialHost {
     });
   }
 
-  /** Logs in unless the token needs no login or this process is logged in. Spends at most one PIN attempt. @throws KmsError */
+  /**
+   * Logs in unless this process is logged in, or needs no login and has no PIN. Spends at most one PIN attempt.
+   * @throws KmsError
+   */
   async login(): Promise<void> {
-    const { lanes } = this.#process;
-    if (this.#description?.loginRequired !== true || lanes.first === undefined) return;
+    const { first } = this.#process.lanes;
+    if (first === undefined) return;
     const { gate, startTimeoutMs } = this.#options;
     const starts = new Starts(startTimeoutMs, () => undefined);
-    await new Logins(gate, starts, startTimeoutMs).login(this.#process, lanes.first);
+    const { loggedIn } = await new Logins(gate, starts, startTimeoutMs).login(this.#process, first);
+    this.#isLoggedIn = loggedIn;
+  }
+
+  /** Whether `login` has left this process logged in. */
+  get isLoggedIn(): boolean {
+    return this.#isLoggedIn;
   }
 
   /**

@@ -11,7 +11,7 @@ const secretKind = z.enum(["aes", "hmac"]);
 const mechanismName = z.enum(MECHANISMS.map(({ name }) => name));
 
 const facts = z.object({
-  library: z.object({ manufacturer: text, description: text, version: text, cryptoki: text }),
+  library: z.object({ manufacturer: text, description: text, version: text, cryptoki: text }).exactOptional(),
   slot: z
     .object({ description: text, manufacturer: text, hardware: text, firmware: text, flags: text })
     .exactOptional(),
@@ -86,6 +86,7 @@ const REPLIES: { readonly [N in TrialName]: z.ZodType<Trials[N]["reply"]> } = {
   mechanism,
   sessions: z.object({
     readOnly: text,
+    loginShown: z.boolean().exactOptional(),
     loginShared: z.boolean(),
     open: count,
     oneMore: text,

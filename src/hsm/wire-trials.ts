@@ -71,7 +71,8 @@ export function trialLabels({ label }: TrialLabel): string[] {
 
 /** What the information functions return. */
 export interface TokenFacts {
-  readonly library: {
+  /** Undefined if the library does not describe itself. */
+  readonly library?: {
     readonly manufacturer: string;
     readonly description: string;
     readonly version: string;
@@ -182,7 +183,9 @@ export interface MechanismTrial {
 /** Sessions of one process. */
 export interface SessionTrials {
   readonly readOnly: Outcome;
-  /** Whether a second session of this thread is logged in without a login of its own. */
+  /** Whether a session that is logged in shows it; undefined in earlier reports. */
+  readonly loginShown?: boolean;
+  /** Whether a second session of this thread shows that it is logged in without a login of its own. */
   readonly loginShared: boolean;
   /** Number of sessions that were open at once. */
   readonly open: number;

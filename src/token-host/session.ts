@@ -126,6 +126,11 @@ export class TokenSession {
     }
   }
 
+  /** Returns whether the state of this session shows a login. */
+  showsLogin(): boolean {
+    return this.#isUser(this.handle);
+  }
+
   /** Returns whether the login may have been lost unnoticed; if so, `isLoggedIn` returns false until the next login. */
   mayBeLoggedOut(): boolean {
     return this.#login.suspect();

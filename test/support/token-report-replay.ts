@@ -31,7 +31,7 @@ export function rulesOf(report: TokenReport): string[] {
     ...attributeRules(report),
     ...sessionRules(report),
     ...searchRules(report),
-    ...(report.login.otherLoad === false ? ["login-per-load"] : []),
+    ...loginRules(report),
     ...(report.visibility.made === "after the library is loaded again" ? ["store-at-load"] : []),
   ];
 }
@@ -159,6 +159,17 @@ function sessionRules({ sessions }: TokenReport): string[] {
     ...(sessions.oneMore === "ok" ? [] : [`session-limit ${sessions.open}`]),
     ...(readOnly === undefined || readOnly === "0xb1" ? [] : [`refuse-ro-sessions ${readOnly}`]),
   ];
+}
+
+/** CKF_LOGIN_REQUIRED. */
+const LOGIN_REQUIRED = 0x4;
+
+function loginRules({ facts, login, sessions }: TokenReport): string[] {
+  const isRequired = facts.token === undefined || (Number(facts.token.flags) & LOGIN_REQUIRED) !== 0;
+  const flags = isRequired || login.otherLoad === undefined ? [] : [`token-flags ${hex(LOGIN_REQUIRED)} 0`];
+  if (sessions?.loginShown === false) return [...flags, "session-state 2"];
+  if (sessions?.loginShared === false) return [...flags, "login-per-session"];
+  return login.otherLoad === false ? [...flags, "login-per-load"] : flags;
 }
 
 /** A search that names the report's keys and returns others ignores an attribute. */

@@ -21,7 +21,7 @@ const fail = (subject: string, detail: string): Finding => ({ verdict: "fail", s
 /** Returns the findings in the order in which the trials were made. */
 export function concludeFrom(seen: Observations): Finding[] {
   return [
-    ...loginFindings(seen.login, seen.sessions?.loginShared),
+    ...loginFindings(seen),
     ...(seen.exclusive === true ? [warn("processes", ONE_PROCESS)] : []),
     ...seen.rights.map(({ right, outcome }) => ok("rights", `${right}: ${outcome}`)),
     ...keyFindings(seen),
@@ -46,24 +46,37 @@ function failureFinding({ trial, reason }: Observations["failures"][number], see
   return (isMissed ? fail : warn)("trial", `${trial}: ${reason}`);
 }
 
-function loginFindings(login: LoginScope, ofSession: boolean | undefined): Finding[] {
-  if (!login.required) return [ok("login", "the token needs no login")];
+function loginFindings({ login, sessions }: Observations): Finding[] {
+  if (!login.required && login.otherLoad === undefined) return [ok("login", "the token needs no login")];
   const findings: Finding[] = [];
+  if (!login.required) {
+    findings.push(
+      ok("login", "the token reports that it needs no login; the plugin logs in if it has a PIN"),
+    );
+  }
   if (login.administrator) findings.push(ok("login", "keys were made with the administrator's login"));
   if (login.otherProcess === true) {
     findings.push(
       warn("login", "a login is shared by processes: anybody who reaches the token may use its keys"),
     );
   }
-  if (login.otherLoad === false) {
-    findings.push(ok("login", "each load of the library logs in by itself"));
-  } else if (login.otherLoad === true) {
-    findings.push(ok("login", "one login serves all sessions of a process"));
+  return [...findings, ...scopeFindings(login, sessions)];
+}
+
+function scopeFindings({ otherLoad }: LoginScope, sessions: Observations["sessions"]): Finding[] {
+  if (sessions?.loginShown === false) {
+    return [warn("login", "sessions do not show whether they are logged in; the answer of C_Login decides")];
   }
-  if (ofSession === false) {
-    findings.push(warn("login", "a login counts for one session only; the plugin logs in each of its own"));
+  if (sessions?.loginShared === false) {
+    return [warn("login", "a login counts for one session only; the plugin logs in each of its own")];
   }
-  return findings;
+  if (otherLoad === undefined) return [];
+  return [
+    ok(
+      "login",
+      otherLoad ? "one login serves all sessions of a process" : "each load of the library logs in by itself",
+    ),
+  ];
 }
 
 function keyFindings({ templates, keks }: Observations): Finding[] {

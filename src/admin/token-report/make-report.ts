@@ -60,17 +60,18 @@ export async function makeTokenReport(
 
 function publicFacts(facts: TokenFacts | undefined): PublicFacts {
   if (facts === undefined) return {};
-  const { library, mechanisms, slot } = facts;
+  const { mechanisms, slot } = facts;
+  const library = facts.library === undefined ? {} : { library: facts.library };
   const { manufacturer, model, hardware, firmware, flags, maxSessions, pinBytes } = facts.token;
   const token = { manufacturer, model, hardware, firmware, flags, maxSessions, pinBytes };
-  if (slot === undefined) return { library, token, mechanisms };
+  if (slot === undefined) return { ...library, token, mechanisms };
   const ofSlot = {
     manufacturer: slot.manufacturer,
     hardware: slot.hardware,
     firmware: slot.firmware,
     flags: slot.flags,
   };
-  return { library, slot: ofSlot, token, mechanisms };
+  return { ...library, slot: ofSlot, token, mechanisms };
 }
 
 function identityOf({ token, slot }: TokenFacts): { label: string; serial: string; slot: string } {

@@ -123,6 +123,7 @@ export const tokenReportOutput = z.object({
   sessions: z
     .object({
       readOnly: outcome,
+      loginShown: z.boolean().optional().describe("whether a session that is logged in shows it"),
       loginShared: z.boolean(),
       open: count,
       oneMore: outcome,

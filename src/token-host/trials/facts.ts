@@ -7,20 +7,14 @@ import { listedMechanisms, type TokenSession } from "../session.js";
 import { toFault } from "../ckr.js";
 
 /**
- * Reads the facts. @throws TokenFault when library or token cannot be read; a slot that cannot be read is not an error
+ * Reads the facts. @throws TokenFault when the token cannot be read; a library or slot that cannot be read is not an error
  */
 export function readFacts(session: TokenSession): TokenFacts {
   const { lib, slot } = session;
   try {
-    const library = lib.C_GetInfo();
     const token = lib.C_GetTokenInfo(slot);
     return {
-      library: {
-        manufacturer: text(library.manufacturerID),
-        description: text(library.libraryDescription),
-        version: version(library.libraryVersion),
-        cryptoki: version(library.cryptokiVersion),
-      },
+      ...libraryFacts(lib),
       ...slotFacts(lib, slot),
       token: {
         label: text(token.label),
@@ -37,6 +31,22 @@ export function readFacts(session: TokenSession): TokenFacts {
     };
   } catch (error) {
     throw toFault(error, "reading the token (C_GetTokenInfo)");
+  }
+}
+
+function libraryFacts(lib: PKCS11): Pick<TokenFacts, "library"> {
+  try {
+    const library = lib.C_GetInfo();
+    return {
+      library: {
+        manufacturer: text(library.manufacturerID),
+        description: text(library.libraryDescription),
+        version: version(library.libraryVersion),
+        cryptoki: version(library.cryptokiVersion),
+      },
+    };
+  } catch {
+    return {};
   }
 }
 

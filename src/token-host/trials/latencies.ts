@@ -32,10 +32,10 @@ export function measure(
 
 function measureSession(session: TokenSession): readonly Latency[] {
   const { lib } = session;
+  const readState = (): boolean =>
+    session.attempt("reading the session (C_GetSessionInfo)", (handle) => lib.C_GetSessionInfo(handle)).ok;
   return [
-    time("C_GetSessionInfo", () => {
-      session.run("reading the session (C_GetSessionInfo)", (handle) => lib.C_GetSessionInfo(handle));
-    }),
+    ...(readState() ? [time("C_GetSessionInfo", readState)] : []),
     time("C_OpenSession, C_CloseSession", () => {
       const second = new TokenSession(lib, session.slot);
       second.isLoggedIn();
@@ -63,7 +63,7 @@ function measureObjects(session: TokenSession, label: string, key: Handle | unde
   return [search, read];
 }
 
-function time(call: string, work: () => void): Latency {
+function time(call: string, work: () => unknown): Latency {
   const samples: number[] = [];
   const begun = performance.now();
   while (samples.length < SAMPLES) {

@@ -11,7 +11,7 @@ const MOST_SESSIONS = 64;
 
 /** Opens and closes sessions. @param own number of sessions that the process has open */
 export function trySessions(session: TokenSession, { own }: { readonly own: number }): SessionTrials {
-  const loginShared = sharesLogin(session);
+  const login = { loginShown: session.showsLogin(), loginShared: sharesLogin(session) };
   const opened: Handle[] = [];
   try {
     const readOnly = openOne(session, pkcs11js.CKF_SERIAL_SESSION, opened);
@@ -22,7 +22,7 @@ export function trySessions(session: TokenSession, { own }: { readonly own: numb
     const open = own + opened.length;
     const last = opened.pop();
     if (last !== undefined) close(session, last);
-    return { readOnly, loginShared, open, oneMore, afterClosing: openOne(session, flags, opened) };
+    return { readOnly, ...login, open, oneMore, afterClosing: openOne(session, flags, opened) };
   } finally {
     for (const handle of opened) close(session, handle);
   }

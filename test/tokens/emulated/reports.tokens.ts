@@ -18,6 +18,8 @@ const RESTRICTIONS = [
   ["C_Decrypt rv 0x40 failed", "C_UnwrapKey rv 0x30 failed", "report-attribute 0x163 0"],
   ["refuse-attribute 0x170 0x12", "refuse-attribute 0x10C 0x13 0", "refuse-ro-sessions 0xB5"],
   ["refuse-attribute 0x1 0x13 0", "refuse-attribute 0x161 0x12", "unreadable-attribute 0x100 0x6"],
+  ["login-per-session", "token-flags 0x404 0"],
+  ["lacks C_GetSessionInfo C_GetInfo C_GetSlotInfo"],
   ["label-limit 32", "unreadable-attribute 0x163 0x12", "gcm-iv prepended-own", "ignore-in-searches 0x102"],
 ];
 
