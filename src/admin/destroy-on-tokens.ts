@@ -6,6 +6,7 @@ import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
 import { isSameKek, mayBeNamed } from "../hsm/key-id.js";
 import type { Token } from "./command-tokens.js";
+import { readBack } from "./read-back.js";
 import type { Changes, TokenChange } from "./token-changes.js";
 
 type DestroyingHsm = Pick<TokenAdministration, "destroy"> & Pick<Hsm, "listKeksReloaded">;
@@ -76,7 +77,7 @@ async function recordsAfter(
   trouble: KmsError | undefined,
 ): Promise<readonly KekRecord[]> {
   try {
-    return await hsm.listKeksReloaded();
+    return await readBack(hsm);
   } catch (error) {
     const { code, message } = KmsError.from(error);
     const before = trouble === undefined ? "" : `${trouble.message}; `;

@@ -8,6 +8,7 @@ import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
 import { readSchedule, type SchedulePolicy } from "../provider/generations.js";
 import { destroyAndConfirm } from "./destroy-on-tokens.js";
+import { readBack } from "./read-back.js";
 import { requireNoRival, type MadeKek } from "./rival-keks.js";
 
 export interface NewGeneration {
@@ -67,7 +68,7 @@ async function requireKept(
   hsm: Pick<Hsm, "listKeksReloaded">,
   { keyId, label }: KekRecord,
 ): Promise<readonly KekRecord[]> {
-  const found = await hsm.listKeksReloaded().catch((error: unknown) => {
+  const found = await readBack(hsm).catch((error: unknown) => {
     const { code, message } = KmsError.from(error);
     const text = `KEK ${keyId} ("${label}") was made and could not be read back: ${message}; see 'kms-pkcs11 keys list'`;
     throw new KmsError(code, text, error);

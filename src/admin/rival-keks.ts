@@ -8,6 +8,7 @@ import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
 import { isSameKek } from "../hsm/key-id.js";
 import { destroyAndConfirm } from "./destroy-on-tokens.js";
+import { readBack } from "./read-back.js";
 
 export interface MadeKek {
   readonly hsm: Pick<TokenAdministration, "destroy"> & Pick<Hsm, "listKeksReloaded">;
@@ -67,7 +68,7 @@ function bothRemain(made: KekRecord, rivals: readonly KekRecord[]): KmsError {
 /** @throws KmsError that names both KEKs when the token cannot be read */
 async function listAgain({ hsm, made }: MadeKek, rival: KekRecord): Promise<readonly KekRecord[]> {
   try {
-    return await hsm.listKeksReloaded();
+    return await readBack(hsm);
   } catch (error) {
     const { code, message } = KmsError.from(error);
     const text = `made ${describe(made)}; whether ${describe(rival)} of another command is still on the token is not known: ${message}`;

@@ -9,6 +9,7 @@ import { readSchedule } from "../provider/generations.js";
 import { makeGeneration, type MadeGeneration, type NewGeneration } from "./new-generation.js";
 import type { Operator } from "./operator.js";
 import { vendorCommand } from "./vendor-tools.js";
+import { readBack } from "./read-back.js";
 
 /** Shortest pause between two reloads of the library, in ms, and as a multiple of the last one's duration. */
 const POLL_MS = 1_000;
@@ -87,7 +88,7 @@ async function poll(
 ): Promise<readonly KekRecord[]> {
   for (;;) {
     const startedAt = performance.now();
-    const listed = await hsm.listKeksReloaded();
+    const listed = await readBack(hsm);
     const pauseMs = Math.max(POLL_MS, POLL_SHARE * (performance.now() - startedAt));
     const isShown = listed.some((record) => record.label === label);
     if (isShown || signal.aborted || Date.now() + pauseMs > until) return listed;
