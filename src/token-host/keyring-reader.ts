@@ -5,7 +5,8 @@
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { ReadingProgress } from "../hsm/wire-calls.js";
 import { asBoolean, asNumber, readAttributes, readSteadily } from "./attributes.js";
-import { AlteredResult, CKR_TABLE, loggedOut, TokenFault } from "./ckr.js";
+import { CKR_TABLE } from "./ckr-table.js";
+import { AlteredResult, loggedOut, TokenFault } from "./ckr.js";
 import { FingerprintMemory, fingerprintsOfAes, fingerprintsOfHmac } from "./fingerprint.js";
 import type { ForeignObjects } from "./foreign-objects.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";

@@ -23,7 +23,8 @@ import {
   type WireFailure,
 } from "../hsm/wire-calls.js";
 import { RETURN_MEMORY_EVERY_MS, returnUnusedMemory } from "../unused-memory.js";
-import { CKR_TABLE, pinVerdict, toFault, TokenFault } from "./ckr.js";
+import { CKR_TABLE } from "./ckr-table.js";
+import { pinVerdict, toFault, TokenFault } from "./ckr.js";
 import { LaneExchange } from "./lane-exchange.js";
 import { LaneToken, type SharedByLanes } from "./lane-token.js";
 import type { SeenLogin } from "./login-state.js";

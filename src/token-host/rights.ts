@@ -2,7 +2,8 @@
 // with their session. On some tokens a right over session objects says nothing about objects on the token.
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { TestedRight } from "../hsm/port.js";
-import { CKR_TABLE, type TokenFault } from "./ckr.js";
+import { CKR_TABLE } from "./ckr-table.js";
+import { type TokenFault } from "./ckr.js";
 import type { Attempt, TokenSession } from "./session.js";
 
 /** The standard's codes for an operation that this login may not perform; vendors also use codes of their own. */

@@ -2,7 +2,8 @@
 // true). PKCS#11 v2.40 sections 4.9, 5.13.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import { asNumber } from "./attributes.js";
-import { hexOf, rowOf, TokenFault } from "./ckr.js";
+import { hexOf, rowOf } from "./ckr-table.js";
+import { TokenFault } from "./ckr.js";
 import { CKK_SHA256_HMAC } from "./kek.js";
 import { removeObjects } from "./remove-objects.js";
 import { KEY_BYTES, templates, type WantedKey } from "./secret-key-template.js";

@@ -1,7 +1,8 @@
 // The slot that holds the token, and what the token reports about itself. PKCS#11 v2.40 section 5.5.
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { TokenDescription, TokenSelector } from "../hsm/port.js";
-import { hexOf, rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
+import { hexOf, rowOf } from "./ckr-table.js";
+import { rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
 
 const CKR_TOKEN_NOT_PRESENT = 0xe0;

@@ -3,7 +3,8 @@
 import pkcs11js from "pkcs11js";
 import { describe, expect, it } from "vitest";
 
-import { CKR_TABLE, encryptFault, hexOf, rowOf, rvOf, toFault } from "../../src/token-host/ckr.js";
+import { CKR_TABLE, hexOf, rowOf } from "../../src/token-host/ckr-table.js";
+import { encryptFault, rvOf, toFault } from "../../src/token-host/ckr.js";
 
 const CODES = Object.entries(pkcs11js).filter(
   ([name, value]) =>

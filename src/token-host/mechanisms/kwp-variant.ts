@@ -1,7 +1,8 @@
 // Finds how a token performs AES key wrap with padding (RFC 5649): with C_Encrypt and C_Decrypt, or with C_WrapKey and
 // C_UnwrapKey on a session object; and under which mechanism number.
 import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
-import { rowOf, TokenFault } from "../ckr.js";
+import { rowOf } from "../ckr-table.js";
+import { TokenFault } from "../ckr.js";
 import type { TokenSession } from "../session.js";
 import { isRefusal, mayBeRefusal, tryCall } from "../refusal.js";
 

@@ -1,6 +1,7 @@
 // The outcome of a call as trials report it: "ok", or the CK_RV with its number first, for people and programs.
 import type { Outcome } from "../../hsm/wire-trials.js";
-import { CKR_TABLE, toFault, type TokenFault } from "../ckr.js";
+import { CKR_TABLE } from "../ckr-table.js";
+import { toFault, type TokenFault } from "../ckr.js";
 import type { Attempt } from "../session.js";
 
 /** Returns the outcome of an attempt. */
