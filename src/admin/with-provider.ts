@@ -6,6 +6,7 @@ import { FailoverHsm } from "../hsm/failover/failover.js";
 import type { Hsm } from "../hsm/port.js";
 import type { KmsProvider } from "../provider/kms.js";
 import { openProvider } from "../compose/provider.js";
+import { IncompleteHsm } from "./incomplete-hsm.js";
 import type { Operator } from "./operator.js";
 import { SILENT, withTokens, type Token } from "./command-tokens.js";
 
@@ -42,7 +43,7 @@ function combine(settings: Settings, tokens: readonly Token[], operator: Operato
   for (const { name, failure } of away) {
     operator.notify(`${name}: ${failure.message}; using ${members.map((one) => one.name).join(", ")}`);
   }
-  if (second === undefined) return first.hsm;
+  if (second === undefined) return away[0] === undefined ? first.hsm : new IncompleteHsm(first.hsm, away[0]);
   return new FailoverHsm({ members, requestTimeoutMs: settings.hsm.requestTimeoutMs, log: SILENT });
 }
 
