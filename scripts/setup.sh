@@ -92,6 +92,9 @@ p11kit_client() {
 
 rsyslog_driver() { first_file "/usr/lib/rsyslog/lmnsd_$1.so" "/usr/lib64/rsyslog/lmnsd_$1.so" /usr/lib/*/rsyslog/"lmnsd_$1.so"; }
 
+tpm2_module() { first_file /usr/lib/*/pkcs11/libtpm2_pkcs11.so /usr/lib64/pkcs11/libtpm2_pkcs11.so; }
+tabrmd_transport() { first_file /usr/lib/*/libtss2-tcti-tabrmd.so.0 /usr/lib64/libtss2-tcti-tabrmd.so.0; }
+
 # Chrome comes first: Ubuntu's package chromium only leads to a snap.
 chromium_browser() { command -v google-chrome || command -v chromium || command -v chromium-browser; }
 
@@ -100,6 +103,7 @@ has() {
     chromium) chromium_browser ;;
     softhsm) softhsm_module && command -v softhsm2-util ;;
     p11-kit) p11kit_client && command -v p11-kit ;;
+    tpm2-pkcs11) tpm2_module && tabrmd_transport ;;
     sshd) first_file /usr/sbin/sshd /usr/bin/sshd ;;
     rsyslogd) command -v rsyslogd || first_file /usr/sbin/rsyslogd ;;
     rsyslog-gtls) rsyslog_driver gtls ;;
@@ -118,6 +122,9 @@ packages_for() {
     apt-get:etcd) echo etcd-server ;;
     apt-get:ip) echo iproute2 ;;
     apt-get:p11-kit) echo p11-kit p11-kit-modules ;;
+    apt-get:dbus-daemon) echo dbus ;;
+    apt-get:tpm2_ptool) echo libtpm2-pkcs11-tools ;;
+    apt-get:tpm2-pkcs11) echo libtpm2-pkcs11-1 libtss2-tcti-tabrmd0 ;;
     apt-get:systemd-nspawn | dnf:systemd-nspawn) echo systemd-container ;;
     apt-get:rpmbuild) echo rpm ;;
     dnf:rpmbuild) echo rpm-build ;;

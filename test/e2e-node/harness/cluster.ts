@@ -16,23 +16,25 @@ export interface ContainerState {
   readonly image: string;
 }
 
-/**
- * Returns the documents that this machine needs beside the ClusterConfiguration: addresses, and kubelet without systemd.
- * @param cgroup the node's group, without a slash
- */
-export function machineConfiguration(cgroup: string): string {
+/** Returns the documents that this machine needs beside the ClusterConfiguration: addresses, and kubelet without systemd. */
+export function machineConfiguration(node: KubernetesNode): string {
   const init = {
     apiVersion: "kubeadm.k8s.io/v1beta4",
     kind: "InitConfiguration",
-    localAPIEndpoint: { advertiseAddress: "10.77.0.1", bindPort: 6443 },
-    nodeRegistration: { name: "kms-node", criSocket: "unix:///run/containerd/containerd.sock" },
+    localAPIEndpoint: { advertiseAddress: node.address, bindPort: 6443 },
+    nodeRegistration: { name: node.hostName, criSocket: "unix:///run/containerd/containerd.sock" },
   };
-  const kubelet = {
+  return [init, kubeletConfiguration(node)].map((document) => `${stringify(document)}---\n`).join("");
+}
+
+/** Returns the settings of a kubelet without systemd, on this machine. */
+export function kubeletConfiguration(node: KubernetesNode): object {
+  return {
     apiVersion: "kubelet.config.k8s.io/v1beta1",
     kind: "KubeletConfiguration",
     failCgroupV1: false,
     cgroupDriver: "cgroupfs",
-    cgroupRoot: `/${cgroup}`,
+    cgroupRoot: `/${node.cgroup}`,
     containerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
     failSwapOn: false,
     oomScoreAdj: 0,
@@ -47,7 +49,6 @@ export function machineConfiguration(cgroup: string): string {
     },
     imageGCHighThresholdPercent: 100,
   };
-  return [init, kubelet].map((document) => `${stringify(document)}---\n`).join("");
 }
 
 export class Cluster {

@@ -12,10 +12,10 @@ import { A_DAY_MS, lookAround } from "./look-around.js";
 import { NetworkHsm, PIN } from "./network-hsm.js";
 
 /** What the node sees as its folder for the installation. */
-const INSTALL = "/opt/install";
-const GUIDE = "install-kubeadm.md";
+export const INSTALL = "/opt/install";
+export const GUIDE = "install-kubeadm.md";
 /** Checks that this node cannot pass: it has neither systemd nor a configuration of its kernel. */
-const IGNORED = "SystemVerification,FileContent--proc-sys-net-ipv4-ip_forward,Service-Kubelet";
+export const IGNORED = "SystemVerification,FileContent--proc-sys-net-ipv4-ip_forward,Service-Kubelet";
 
 /** An editor of kubeadm's ConfigMap: removes what it sets for the API server, which is only the plugin's. */
 const DELETE_API_SERVER_SETTINGS = `#!/bin/sh
@@ -56,17 +56,22 @@ export function useInstalledNode(name: string): InstalledNode {
 
 /** Boots the node and its HSM, and installs the plugin. */
 async function install(node: KubernetesNode, hsm: NetworkHsm): Promise<void> {
+  await bootEmptyNode(node);
+  await hsm.create();
+  const installed = Date.now();
+  const steps = await followGuide(node, GUIDE, { folder: INSTALL, typed: PIN, instead });
+  record(node.name, `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
+}
+
+/** Boots a node that has the files to install and the images of the control plane. */
+export async function bootEmptyNode(node: KubernetesNode): Promise<void> {
   await putFiles(node);
   const start = Date.now();
   await node.boot();
-  await hsm.create();
   const unpack = "mkdir -p images && tar -xf control-plane.tar -C images";
   const importAll = "for image in images/*.image; do ctr -n k8s.io images import $image || exit 1; done";
   await node.run(`cd ${INSTALL} && ${unpack} && ${importAll}`, { timeoutMs: 300_000 });
   record(node.name, "booted, control plane's images imported, s", (Date.now() - start) / 1000);
-  const installed = Date.now();
-  const steps = await followGuide(node, GUIDE, { folder: INSTALL, typed: PIN, instead });
-  record(node.name, `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
 }
 
 /**
@@ -98,5 +103,5 @@ async function putFiles(node: KubernetesNode): Promise<void> {
   await rename(join(install, "plugin.tar"), join(install, "kubernetes-kms-pkcs11-0.1.0.tar"));
   await rename(join(install, "plugin-next.tar"), join(install, "kubernetes-kms-pkcs11-0.2.0.tar"));
   await writeFile(join(install, "editor"), DELETE_API_SERVER_SETTINGS, { mode: 0o755 });
-  await writeFile(join(install, "machine.yaml"), machineConfiguration(node.cgroup));
+  await writeFile(join(install, "machine.yaml"), machineConfiguration(node));
 }

@@ -7,6 +7,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { until } from "../../e2e/harness/wait.js";
+import { runCommand } from "./command.js";
 import { Machine, entering } from "./machine.js";
 
 const HARNESS = fileURLToPath(new URL(".", import.meta.url));
@@ -17,10 +18,22 @@ const ENVIRONMENT = [
   "KUBECONFIG=/etc/kubernetes/admin.conf",
 ];
 
+export interface NodeOptions {
+  /** Default kms-node. */
+  readonly hostName?: string;
+  /** In 10.77.0.0/24. Default 10.77.0.1. */
+  readonly address?: string;
+  /** What it sees as /opt/hsm. Default the folder hsm on its own disk. */
+  readonly hsm?: string;
+}
+
 export class KubernetesNode extends Machine {
   readonly name: string;
   readonly folder: string;
+  readonly hostName: string;
+  readonly address: string;
   readonly #programs: string;
+  readonly #hsm: string;
   /** unshare(1), whose only child is the node's process 1. */
   #unshare: number | undefined;
   #init = 0;
@@ -30,11 +43,14 @@ export class KubernetesNode extends Machine {
    * @param folder what the node's disk holds
    * @param programs the Kubernetes programs, which are in its path
    */
-  constructor(name: string, folder: string, programs: string) {
+  constructor(name: string, folder: string, programs: string, options: NodeOptions = {}) {
     super();
     this.name = name;
     this.folder = folder;
+    this.hostName = options.hostName ?? "kms-node";
+    this.address = options.address ?? "10.77.0.1";
     this.#programs = programs;
+    this.#hsm = options.hsm ?? join(folder, "hsm");
   }
 
   /** The group of the node's processes in every hierarchy. */
@@ -48,7 +64,8 @@ export class KubernetesNode extends Machine {
 
   /** Boots the node and returns when containerd answers. */
   async boot(): Promise<void> {
-    await mkdir(join(this.folder, "hsm"), { recursive: true });
+    await mkdir(this.folder, { recursive: true });
+    await mkdir(this.#hsm, { recursive: true });
     const booted = join(this.folder, "booted");
     rmSync(booted, { force: true });
     const namespaces = [
@@ -61,7 +78,10 @@ export class KubernetesNode extends Machine {
       "--kill-child",
       "--mount-proc",
     ];
-    const init = [join(HARNESS, "node-init.sh"), this.folder, this.#programs, HARNESS, this.cgroup];
+    const init = [
+      ...[join(HARNESS, "node-init.sh"), this.folder, this.#programs, HARNESS, this.cgroup],
+      ...[this.hostName, this.address, this.#hsm],
+    ];
     const child = spawn("setpriv", ["--pdeathsig", "KILL", "unshare", ...namespaces, ...init], {
       stdio: ["ignore", "inherit", "inherit"],
     });
@@ -69,6 +89,23 @@ export class KubernetesNode extends Machine {
     await until("the node's process 1", () => existsSync(booted));
     this.#init = Number(readFileSync(`/proc/${this.#unshare}/task/${this.#unshare}/children`, "utf8").trim());
     await until("containerd", async () => (await this.try("ctr version")).code === 0);
+  }
+
+  /** Lays a cable to another node; both must be booted. Each then reaches the other, by its name too. */
+  async connect(other: KubernetesNode): Promise<void> {
+    const [here, there] = [this, other].map((node) => String(node.#init)) as [string, string];
+    const cable = ["type", "veth", "peer", "name", "cable", "netns", there];
+    await runCommand(["ip", "link", "add", "cable", "netns", here, ...cable]);
+    await this.#plugIn(other);
+    await other.#plugIn(this);
+  }
+
+  async #plugIn(peer: KubernetesNode): Promise<void> {
+    const route = `ip route add ${peer.address}/32 dev cable src ${this.address}`;
+    await this.run(`ip link set cable up && ${route}`);
+    for (const { address, hostName } of [this, peer]) {
+      await this.run(`echo ${address} ${hostName} >>/etc/hosts`);
+    }
   }
 
   /** Ends every process of the node at once, as a power failure does, and returns when none is left. */

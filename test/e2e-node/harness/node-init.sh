@@ -1,32 +1,32 @@
 #!/bin/bash
-# Process 1 of a node: node-init.sh FOLDER PROGRAMS HARNESS CGROUP. It runs in mount, network, process, host name and IPC namespaces
-# of its own, and ends only by SIGKILL, which is what pulling the plug is to a machine. The node sees this machine's /usr, and
-# its /etc, /var, /opt and /usr/local with changes of its own, which FOLDER keeps from one boot to the next.
+# Process 1 of a node: node-init.sh FOLDER PROGRAMS HARNESS CGROUP NAME ADDRESS HSM. It runs in mount, network, process, host
+# name and IPC namespaces of its own, and ends only by SIGKILL, which is what pulling the plug is to a machine. The node sees
+# this machine's /usr, and its /etc, /var, /opt, /root and /usr/local with changes of its own, which FOLDER keeps from one boot
+# to the next. HSM is the folder that it sees as /opt/hsm.
 set -e
-folder=$1 programs=$2 harness=$3 cgroup=$4
-address=10.77.0.1
+folder=$1 programs=$2 harness=$3 cgroup=$4 name=$5 address=$6 hsm=$7
 
 mount --make-rprivate /
-for name in etc var opt usr/local; do
-  disk=$folder/${name##*/}
+for path in etc var opt root usr/local; do
+  disk=$folder/${path##*/}
   mkdir -p "$disk.upper" "$disk.work"
-  mount -t overlay overlay -o "lowerdir=/$name,upperdir=$disk.upper,workdir=$disk.work" "/$name"
+  mount -t overlay overlay -o "lowerdir=/$path,upperdir=$disk.upper,workdir=$disk.work" "/$path"
 done
 mount -t tmpfs -o mode=0755 tmpfs /run
 
 # Folders that may not lie on an overlay.
-for name in containerd kubelet etcd; do
-  mkdir -p "$folder/$name" "/var/lib/$name"
-  mount --bind "$folder/$name" "/var/lib/$name"
+for service in containerd kubelet etcd; do
+  mkdir -p "$folder/$service" "/var/lib/$service"
+  mount --bind "$folder/$service" "/var/lib/$service"
 done
 mkdir -p /opt/hsm /opt/cni/bin
-mount --bind "$folder/hsm" /opt/hsm
+mount --bind "$hsm" /opt/hsm
 
 # kubelet sets these for the whole machine. It finds them set, in files of its own.
 mkdir -p /run/sys
-while read -r name value; do
-  echo "$value" >"/run/sys/${name//\//_}"
-  mount --bind "/run/sys/${name//\//_}" "/proc/sys/$name"
+while read -r setting value; do
+  echo "$value" >"/run/sys/${setting//\//_}"
+  mount --bind "/run/sys/${setting//\//_}" "/proc/sys/$setting"
 done <<END
 vm/overcommit_memory 1
 vm/panic_on_oom 0
@@ -37,11 +37,11 @@ kernel/keys/root_maxbytes 25000000
 END
 mount --make-rshared /
 
-hostname kms-node
+hostname "$name"
 ip link set lo up
 ip link add node0 type veth peer name node1
 ip link set node1 up
-ip address add $address/24 dev node0
+ip address add "$address/24" dev node0
 ip link set node0 up
 ip route add default dev node0
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
@@ -57,8 +57,14 @@ keep() { while :; do "$@" || true; sleep 1; done; }
 keep containerd --config "$harness/containerd.toml" >>"$folder/containerd.log" 2>&1 </dev/null &
 kubelet() {
   [ -e /var/lib/kubelet/config.yaml ] || return 0
-  command kubelet --config=/var/lib/kubelet/config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf \
-    --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --hostname-override=kms-node --node-ip=$address
+  local cluster=()
+  # kubeadm writes one of them before kubelet's configuration. Without both, kubelet only runs static pods.
+  if [ -e /etc/kubernetes/kubelet.conf ] || [ -e /etc/kubernetes/bootstrap-kubelet.conf ]; then
+    cluster=(--kubeconfig=/etc/kubernetes/kubelet.conf --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf)
+  fi
+  # The nodes of a cluster share kubelet's configuration; the group is the node's own.
+  command kubelet --config=/var/lib/kubelet/config.yaml "${cluster[@]}" "--cgroup-root=/$cgroup" \
+    "--hostname-override=$name" "--node-ip=$address"
 }
 keep kubelet >>"$folder/kubelet.log" 2>&1 </dev/null &
 touch "$folder/booted"
