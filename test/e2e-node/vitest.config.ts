@@ -4,6 +4,8 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+import { LONGEST, longestFirst } from "../setup/longest-first.js";
+
 export default defineConfig({
   test: {
     root: fileURLToPath(new URL(".", import.meta.url)),
@@ -13,6 +15,7 @@ export default defineConfig({
     setupFiles: ["./harness/end-with-runner.ts"],
     pool: "forks",
     maxWorkers: 3,
+    sequence: { sequencer: longestFirst(LONGEST.nodes) },
     // An HSM is away for two minutes, and a control plane takes a minute to start.
     testTimeout: 600_000,
     hookTimeout: 300_000,

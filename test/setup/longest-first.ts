@@ -33,6 +33,12 @@ export const LONGEST = {
     "test/e2e/rotation-runbook.test.ts",
     "test/e2e/change-hsm.test.ts",
   ],
+  nodes: [
+    "test/e2e-node/power.test.ts",
+    "test/e2e-node/kubeadm.test.ts",
+    "test/e2e-node/systemd.test.ts",
+    "test/e2e-node/several.test.ts",
+  ],
   tokens: ["test/tokens/emulated/read-at-load.tokens.ts", "test/tokens/real.tokens.ts"],
 } as const;
 
