@@ -127,7 +127,8 @@ describe("SIGHUP", () => {
     const sealing = Promise.all(
       Array.from({ length: 3 }, () => kms.client("gamma").encrypt(randomBytes(32), "u")),
     );
-    await waitFor(() => softHsm.fault.calls("C_Encrypt") > before, WAIT);
+    // One of the calls may belong to the proof of a KEK.
+    await waitFor(() => softHsm.fault.calls("C_Encrypt") >= before + 2, WAIT);
     kms.configure({ alpha: {}, beta: { cache: { entries: 0 } }, delta: {} });
     await kms.reload();
     expect(await sealing).toHaveLength(3);
