@@ -1,9 +1,9 @@
-// The only readable one of several tokens: a KEK that it lacks may be on a token that could not be read.
+// The readable ones of several tokens: a KEK that they lack may be on a token that could not be read.
 import { KmsError } from "../errors.js";
 import type { Caller, CryptRequest, Hsm, HsmState, KekRecord, ProbeResult } from "../hsm/port.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 
-/** Uses one token, and never says that a KEK does not exist. */
+/** Uses the readable tokens, and never says that a KEK does not exist. */
 export class IncompleteHsm implements Hsm {
   readonly #hsm: Hsm;
   readonly #unread: KmsError;
@@ -43,6 +43,6 @@ export class IncompleteHsm implements Hsm {
 
   state(): HsmState {
     const state = this.#hsm.state();
-    return state.up ? { ...state, unread: this.#unread } : state;
+    return state.up ? { ...state, unread: state.unread ?? this.#unread } : state;
   }
 }

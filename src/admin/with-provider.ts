@@ -43,8 +43,11 @@ function combine(settings: Settings, tokens: readonly Token[], operator: Operato
   for (const { name, failure } of away) {
     operator.notify(`${name}: ${failure.message}; using ${members.map((one) => one.name).join(", ")}`);
   }
-  if (second === undefined) return away[0] === undefined ? first.hsm : new IncompleteHsm(first.hsm, away[0]);
-  return new FailoverHsm({ members, requestTimeoutMs: settings.hsm.requestTimeoutMs, log: SILENT });
+  const { requestTimeoutMs } = settings.hsm;
+  const readable =
+    second === undefined ? first.hsm : new FailoverHsm({ members, requestTimeoutMs, log: SILENT });
+  const [unread] = away;
+  return unread === undefined ? readable : new IncompleteHsm(readable, unread);
 }
 
 function noneReadable(away: readonly { readonly name: string; readonly failure: KmsError }[]): KmsError {
