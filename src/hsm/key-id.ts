@@ -49,6 +49,11 @@ export function namesValue(keyId: string): boolean {
   return !keyId.endsWith(".n");
 }
 
+/** Returns whether two key_ids have the same fingerprint, whatever their CKA_IDs. */
+export function haveOneFingerprint(one: string, other: string): boolean {
+  return namesValue(one) && one.split(".")[1] === other.split(".")[1];
+}
+
 /** Returns whether a key_id contains this fingerprint, whatever its CKA_ID. */
 export function containsFingerprint(keyId: string, method: FingerprintMethod, value: Uint8Array): boolean {
   return makeKeyId(Buffer.alloc(0), method, value).split(".")[1] === keyId.split(".")[1];

@@ -167,13 +167,13 @@ export interface DestroyReply {
   readonly objects: number;
 }
 
-/** The KEK of which copies are searched. */
+/** The KEK whose copies are searched for. */
 export interface FindCopiesRequest {
   /** The key_id and its aliases. */
   readonly keyIds: readonly string[];
 }
 
-/** What shows that another key has the value of a KEK. A check value has three bytes, which are shared by chance now and then. */
+/** What shows that another key has the value of a KEK. Two keys may share a check value, three bytes, by chance. */
 export const COPY_SIGNS = ["fingerprint", "check value", "modulus"] as const;
 
 /** Another key that has, or seems to have, the value of a KEK. */

@@ -97,8 +97,13 @@ export function setPinFault(error: unknown): TokenFault {
   const fault = toFault(error, doing);
   const { rv } = fault;
   if (fault.fault !== "setup" || rv === undefined) return fault;
-  const message = `${doing}: ${rowOf(rv).name} (${hexOf(rv)}); ${nextStepOfSetPin(rv)}`;
-  return new TokenFault(message, { fault: "setup", code: "TOKEN_REFUSED", rv, cause: error });
+  return new TokenFault(`${doing}: ${rowOf(rv).name} (${hexOf(rv)})`, {
+    advice: nextStepOfSetPin(rv),
+    fault: "setup",
+    code: "TOKEN_REFUSED",
+    rv,
+    cause: error,
+  });
 }
 
 /** Returns the TokenFault for an error. @param doing the operation, such as "encrypting (C_EncryptInit, C_Encrypt)" */

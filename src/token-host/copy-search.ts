@@ -2,12 +2,12 @@
 // would still decrypt what is stored under it. Compares attributes, and uses no key of another application. PKCS#11 v2.40,
 // section 4.9 (CKA_CHECK_VALUE: three bytes computed from the value), and section 2.1 of the mechanisms (CKA_MODULUS).
 import pkcs11js, { type Handle } from "pkcs11js";
-import { namesValue } from "../hsm/key-id.js";
+import { hasKeyId, haveOneFingerprint } from "../hsm/key-id.js";
 import type { FindCopiesRequest, KekCopy } from "../hsm/wire-calls.js";
 import { readAttributes } from "./attributes.js";
 import { TokenFault } from "./ckr.js";
 import { keysOf, partsOf, type Kek, type KekPart } from "./kek.js";
-import { findKeys, findPrivateKeys } from "./key-search.js";
+import { findKeys, findPrivateKeys, numberOf } from "./key-search.js";
 import type { LaneKeyring } from "./lane-keyring.js";
 import type { TokenSession } from "./session.js";
 import { unpad } from "./slots.js";
@@ -25,10 +25,9 @@ export function findCopies(
   { keyIds }: FindCopiesRequest,
 ): readonly KekCopy[] {
   keyring.readAll();
-  const named = keyring.all.filter((kek) => namesOf(kek).some((keyId) => keyIds.includes(keyId)));
-  const fingerprints = new Set(keyIds.filter(namesValue).map(fingerprintIn));
-  const hasFingerprint = (kek: Kek): boolean =>
-    namesOf(kek).some((keyId) => fingerprints.has(fingerprintIn(keyId)));
+  const named = keyring.all.filter(({ record }) => keyIds.some((keyId) => hasKeyId(record, keyId)));
+  const hasFingerprint = ({ record }: Kek): boolean =>
+    [record.keyId, ...record.aliases].some((one) => keyIds.some((keyId) => haveOneFingerprint(keyId, one)));
   const proven = named.length === 0 ? [] : keyring.all.filter(hasFingerprint).flatMap(keysOf);
   const found = [
     ...proven.map((handle): Found => ({ handle, sign: "fingerprint" })),
@@ -41,19 +40,6 @@ export function findCopies(
     if (!own.has(number) && !copies.has(number)) copies.set(number, one);
   }
   return [...copies.values()].map(({ handle, sign }) => ({ ...nameOf(session, handle), sign }));
-}
-
-function namesOf({ record }: Kek): readonly string[] {
-  return [record.keyId, ...record.aliases];
-}
-
-/** Returns the part of a key_id behind the CKA_ID. */
-function fingerprintIn(keyId: string): string {
-  return keyId.slice(keyId.indexOf("."));
-}
-
-function numberOf(handle: Handle): bigint {
-  return handle.readBigUInt64LE(0);
 }
 
 /** Returns the keys that show the same value as a key of the KEK; none if the token shows nothing of its value. */

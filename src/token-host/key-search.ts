@@ -62,11 +62,16 @@ function findAll(session: TokenSession, template: readonly Attribute[]): Handle[
     for (;;) {
       const batch = lib.C_FindObjects(handle, FIND_BATCH);
       if (batch.length === 0) break;
-      for (const object of batch) objects.set(object.readBigUInt64LE(0), object);
+      for (const object of batch) objects.set(numberOf(object), object);
     }
     endSearch(session, handle);
     return [...objects.values()];
   });
+}
+
+/** Returns the number of an object handle, which identifies it. */
+export function numberOf(handle: Handle): bigint {
+  return handle.readBigUInt64LE(0);
 }
 
 /** Ends a search. Some tokens end it themselves once they have returned the last object. */
