@@ -3,12 +3,9 @@
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
+import { POD_MANIFEST, RKE2_POD_MANIFEST } from "../config/location.js";
 import type { PluginUnit } from "./plugin-unit.js";
 
-/** Where `init` writes it: for kubeadm's kubelet, and for RKE2's. */
-const MANIFESTS = ["/etc/kubernetes/manifests", "/var/lib/rancher/rke2/agent/pod-manifests"].map(
-  (folder) => `${folder}/kms-pkcs11.yaml`,
-);
 /** Finds shared libraries that the image lacks; commands on the node have the node's. */
 const OF_THE_IMAGE = "LD_LIBRARY_PATH";
 
@@ -26,7 +23,7 @@ const POD = z.object({
 
 /** Returns what the pod gives; undefined if this node has no such pod. */
 export function pluginPod(): PluginUnit | undefined {
-  for (const path of MANIFESTS) {
+  for (const path of [POD_MANIFEST, RKE2_POD_MANIFEST]) {
     try {
       return parsePod(readFileSync(path, "utf8"));
     } catch {

@@ -4,6 +4,9 @@ import { statSync } from "node:fs";
 import { invalid } from "./invalid.js";
 
 export const DEFAULT_CONFIGURATION = "/etc/kms-pkcs11/config.yaml";
+/** The manifest of the plugin's static pod, for kubeadm's kubelet and for RKE2's. */
+export const POD_MANIFEST = "/etc/kubernetes/manifests/kms-pkcs11.yaml";
+export const RKE2_POD_MANIFEST = "/var/lib/rancher/rke2/agent/pod-manifests/kms-pkcs11.yaml";
 export const CONFIGURATION_VARIABLE = "KMS_PKCS11_CONFIG";
 
 /** A configuration file, and what has chosen it. */

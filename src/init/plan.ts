@@ -1,5 +1,6 @@
 // Everything that `init` puts on a node, in the order in which it is written: folders first, then files that nothing
 // reads by itself, and the static pod's manifest last, since kubelet starts it at once. Touches no file.
+import { POD_MANIFEST, RKE2_POD_MANIFEST } from "../config/location.js";
 import { KmsError } from "../errors.js";
 import { apiServerSettings, encryptionText } from "./api-server.js";
 import { configurationText } from "./configuration.js";
@@ -136,9 +137,7 @@ function apiServerFiles(answers: Answers): Planned[] {
 
 /** Returns where kubelet reads static pods. */
 function manifestPath({ distribution }: Answers): string {
-  const folder =
-    distribution === "rke2" ? "/var/lib/rancher/rke2/agent/pod-manifests" : "/etc/kubernetes/manifests";
-  return `${folder}/kms-pkcs11.yaml`;
+  return distribution === "rke2" ? RKE2_POD_MANIFEST : POD_MANIFEST;
 }
 
 function podFiles(answers: Answers, facts: NodeFacts): Planned[] {
