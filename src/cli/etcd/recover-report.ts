@@ -1,9 +1,12 @@
 // What `etcd recover` prints for people.
-import { hostname } from "node:os";
 import type { Deletion } from "../../admin/recover/deletion.js";
 import type { Finding, Found } from "../../admin/recover/find-unreadable.js";
 import { oneLine } from "../../untrusted-text.js";
+import type { EtcdRecoverOutput } from "../output-schema/etcd-recover.js";
 import { formatTable } from "../table.js";
+
+/** Where a run is recorded. */
+type AuditPlace = NonNullable<EtcdRecoverOutput["deletion"]>["audit"];
 
 /** More are in the JSON output. */
 const MAX_ROWS = 100;
@@ -51,9 +54,9 @@ function reasonsOf(findings: readonly Finding[]): string[] {
 
 /**
  * Returns the outcome for each object, the backup, where the run is recorded, and whether the resources can be listed.
- * @param auditFile undefined if there is no audit log
+ * @param audit null if there is no audit log, or no run
  */
-export function describeDeletion(found: Found, deletion: Deletion, auditFile: string | undefined): string {
+export function describeDeletion(found: Found, deletion: Deletion, audit: AuditPlace): string {
   const { run, backup, results, lists } = deletion;
   if (found.unreadable === 0 && results.length === 0) return describeFound(found);
   const rows = results.slice(0, MAX_ROWS).map(({ key, outcome, reason }) => [key, outcome, reason ?? ""]);
@@ -64,9 +67,7 @@ export function describeDeletion(found: Found, deletion: Deletion, auditFile: st
     ...(backup === null
       ? []
       : [`backup ${oneLine(backup.file)}, written at ${backup.writtenAt}, sha256:${backup.sha256}`]),
-    ...(run === null || auditFile === undefined
-      ? []
-      : [`recorded as run ${run} in ${oneLine(auditFile)} on ${hostname()}`]),
+    ...(audit === null ? [] : [`recorded as run ${run} in ${oneLine(audit.file)} on ${audit.host}`]),
     ...lists.map(({ resource, error }) =>
       error === null ? `LIST of ${resource} works` : `LIST of ${resource} fails: ${oneLine(error)}`,
     ),

@@ -44,10 +44,10 @@ deletion, the object is read and decrypted again, and kube-apiserver has to say 
 every resource must be listed within 60 s.
 
 After an interruption, run the command again on the same machine. It reports as "gone" what the earlier run deleted: objects in the
-list of --only or, without it, objects that the audit log names in lines not older than --max-backup-age. The log is a file of
-each machine: without --only, a run on another one deletes the rest, but cannot name what the interrupted run deleted. The
-output says in which file on which machine a run is recorded. A run is interrupted
-if it was killed, ended with an error, or left a resource that cannot be listed.
+list of --only or, without it, objects that the audit log names in lines not older than --max-backup-age. Each machine has an
+audit log of its own: without --only, a run on another machine deletes the rest, but cannot name what the interrupted run
+deleted. The output names the file and the machine that record a run. A run is interrupted if it was killed, ended with an error,
+or left a resource that cannot be listed.
 
 If the approval policy has a threshold for recover, --only names the list that was approved.
 
@@ -138,10 +138,11 @@ async function removeFrom(
     const deletion = await deleteFound(found, { store, prefix, tokens, seeds, settings, operator }, order);
     return { found, deletion };
   }).catch(nothingDeleted);
-  const json = { ...jsonOf(found, etcd.source, prefix), deletion: deletionJson(deletion, settings) };
+  const recovered = deletionJson(deletion, settings);
+  const json = { ...jsonOf(found, etcd.source, prefix), deletion: recovered };
   const left = leftAfter(found, deletion);
   const change = { did: left === 0 ? "recover" : "recover a part" } as const;
-  const shown = { json, text: describeDeletion(found, deletion, settings.audit?.file), change };
+  const shown = { json, text: describeDeletion(found, deletion, recovered.audit), change };
   printResult(deletion.failure === undefined ? shown : { ...shown, change: undefined }, output, terminal);
   await recordRunEnd(deletion, left, { settings, operator });
   if (deletion.failure !== undefined) throw deletion.failure;
@@ -166,7 +167,7 @@ function jsonOf(
 function deletionJson(
   { run, backup, results, lists }: Deletion,
   { audit }: Settings,
-): EtcdRecoverOutput["deletion"] {
+): NonNullable<EtcdRecoverOutput["deletion"]> {
   const recorded = run === null || audit === undefined ? null : { host: hostname(), file: audit.file };
   return { run, audit: recorded, backup, results, lists };
 }

@@ -28,7 +28,9 @@ const deletion = z.object({
   audit: z
     .object({ host: z.string(), file: z.string() })
     .nullable()
-    .describe("the machine and the audit log that records this run; null if run is null"),
+    .describe(
+      "the machine and the audit log that record this run; null if run is null, or if there is no audit log",
+    ),
   backup: z
     .object({ file: z.string(), sha256: z.string(), writtenAt: instant, revision: z.int() })
     .nullable()
