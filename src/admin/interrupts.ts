@@ -43,7 +43,7 @@ export async function untilInterrupted<T>(
 }
 
 /**
- * Prevents that the next interrupt ends the process, and calls `onFirst` then. Returns a function that ends this; it may be
+ * Calls `onFirst` at the next interrupt, which does not end the process then. Returns a function that ends this; it may be
  * called again.
  */
 export function holdInterrupts(

@@ -8,7 +8,7 @@ import type { Hsm, KekRecord } from "../hsm/port.js";
 const LIMIT_MS = 5_000;
 const PAUSE_MS = 250;
 
-/** Returns what a reloaded library shows. Repeats a reading that fails since the token cannot be used. @throws KmsError */
+/** Returns what a reloaded library shows. Repeats a reading that fails because the HSM is unavailable. @throws KmsError */
 export async function readBack(hsm: Pick<Hsm, "listKeksReloaded">): Promise<readonly KekRecord[]> {
   const until = performance.now() + LIMIT_MS;
   for (;;) {

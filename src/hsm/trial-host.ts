@@ -36,7 +36,6 @@ export class TrialHost {
   readonly #process: HostProcess;
   readonly #options: TrialHostOptions;
   #description: TokenDescription | undefined;
-
   #isLoggedIn = false;
 
   /** Starts the process. */

@@ -9,8 +9,8 @@ import { Pace } from "./pace.js";
 /** Maximum number of connections in use. Each provider entry of each API server has one, and two during a reload. */
 export const MAX_IN_USE = 256;
 /**
- * Maximum number of connections that have sent nothing, of those that wait for HTTP/2 to begin, and of those that have not
- * sent a request since; beyond it the oldest of them is closed.
+ * Maximum number of connections in each state before the first request: they have sent nothing, wait for HTTP/2 to begin, or
+ * have begun. Beyond it the oldest in that state is closed.
  */
 export const MAX_NEW = 256;
 /** Length of the connection preface, which every HTTP/2 client sends first (RFC 9113 section 3.4). */
@@ -24,14 +24,14 @@ const SWEEP_MS = 1_000;
  */
 const STUCK_MS = 3_000;
 
-/** Connections in one state, the one that has been in it longest first, with the time when it was accepted, in ms. */
+/** Connections in one state, in the order in which they reached it, and when each was accepted, in ms. */
 type Crowd = Map<Socket, number>;
 
 /** Limits the connections to the socket. */
 export class Connections {
   readonly #requests: OpenRequests;
   readonly #observe: LimitObserver;
-  /** Without a request so far: those that have sent nothing, that wait for HTTP/2 to begin, and in which it has begun. */
+  /** Without a request so far, by state: see MAX_NEW. */
   readonly #silent: Crowd = new Map();
   readonly #waiting: Crowd = new Map();
   readonly #begun: Crowd = new Map();

@@ -30,7 +30,7 @@ export class NewConnections {
     this.#waiting.delete(socket);
   }
 
-  /** Closes the connections whose client has gone, and begins some of the others, or none if it is to be a short turn. */
+  /** Closes the connections whose client has gone, and begins some of the others, or none in a short turn. */
   endTurn(isShort: boolean): void {
     this.#closeEnded();
     if (!isShort) this.#beginSome();
@@ -38,7 +38,7 @@ export class NewConnections {
     this.#arrived.clear();
   }
 
-  /** Spares the HTTP/2 session, which costs more than all else about a connection. */
+  /** Closes the connections whose client has gone: an HTTP/2 session would cost more than all else about them. */
   #closeEnded(): void {
     for (const socket of this.#waiting.keys()) {
       if (!hasEnded(socket)) continue;

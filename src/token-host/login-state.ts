@@ -34,8 +34,8 @@ export class LoginState {
   }
 
   /**
-   * Returns whether a session in this state is logged in. A public session of an application whose login was accepted is
-   * logged out, unless no session of the process was ever seen to be anything else.
+   * Returns whether a session in this state is logged in. A public session counts as logged in if C_Login was accepted and
+   * no session of the process was ever seen to be anything but public.
    */
   judge(state: number): boolean {
     if (!isPublic(state)) Atomics.store(this.#seen, 0, 1);
